@@ -123,6 +123,7 @@ def test_a_clean_reboot_compares_what_was_written_since_the_arming_and_not_a_blo
     assert compared == late + 3 * BLOCK and 3 * BLOCK <= copied <= compared
 
 
+@pytest.mark.variant
 def test_a_mount_behind_the_arming_breaks_nothing_and_one_before_it_is_named(both, tmp_path, chance):
     done(both, "disarm")
     reboot(both)
@@ -184,6 +185,7 @@ def test_each_link_that_is_missing_is_named_by_the_status_and_everything_is_comp
     assert words in both.primary.words()
 
 
+@pytest.mark.variant
 def test_an_arming_that_is_killed_at_any_moment_is_made_whole_by_the_next(both, chance):
     done(both, "disarm")
     reboot(both)

@@ -88,6 +88,7 @@ def order_of(name: str) -> tuple[int, ...]:
     return tuple(map(int, name.split(":")))
 
 
+@pytest.mark.variant
 def test_a_mount_a_grow_and_a_larger_journal_lose_no_transaction_for_long(tmp_path: Path) -> None:
     numbers = iter(range(1, 10_000))
 
@@ -120,6 +121,7 @@ def test_a_mount_a_grow_and_a_larger_journal_lose_no_transaction_for_long(tmp_pa
             both.compare("after a grow and another journal")
 
 
+@pytest.mark.variant
 def test_the_transactions_of_a_running_controller_are_followed_line_by_line(tmp_path: Path) -> None:
     numbers = itertools.count(10)
     with loop_device(tmp_path, 64 * MIB) as device:

@@ -154,6 +154,7 @@ def test_an_interrupted_demo_leaves_nothing(demo: list[Demo], number: signal.Sig
     assert not demo[0].leftovers(), demo[0].output
 
 
+@pytest.mark.variant
 def test_a_kept_demo_runs_on_until_it_is_stopped(demo: list[Demo]) -> None:
     demo.append(Demo("--keep", *SMALL))
     assert demo[0].end() == 0, demo[0].output

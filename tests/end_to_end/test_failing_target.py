@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.in_sync import BLOCK, is_up_to_date, write
 from tests.lab.bad_block import BadBlock, bad_block
 from tests.lab.cluster import Cluster, cluster
@@ -69,6 +71,7 @@ def follows_but_for_one(both: Cluster) -> bool:
 NAMED = {"bytes": BLOCK, "places": [{"offset_bytes": BAD * BLOCK, "length_bytes": BLOCK}]}
 
 
+@pytest.mark.variant
 def test_every_command_answers_or_names_what_it_waits_for(tmp_path: Path) -> None:
     with failing(tmp_path) as (_, _, both):
         at = ("--state", both.primary_state)
@@ -128,6 +131,7 @@ def test_the_primary_does_not_call_it_usable_before_it_is_and_copies_only_what_i
         both.compare("after the failure")
 
 
+@pytest.mark.variant
 def test_a_target_with_one_bad_block_follows_but_for_that_and_both_sides_report_it(tmp_path: Path) -> None:
     with flawed(tmp_path) as (device, disk, both):
         at = ("--state", both.primary_state)

@@ -15,6 +15,7 @@ from tests.lab.disks import Device, loop_device, make_filesystem, unmount
 from tests.lab.images import assert_identical
 from tests.lab.patience import until
 from tests.lab.programs import ROOT, Controller, Status, command, free_port, status_of
+from tests.lab.rounds import short
 
 DOCUMENT = ROOT / "docs/operating/failover.md"
 MIB = 1 << 20
@@ -145,6 +146,7 @@ def test_the_lines_of_the_planned_change_of_places(machines: Machines) -> None:
     assert all(process.wait() == 0 for process in machines.running.values()), machines.logs()
 
 
+@pytest.mark.variant
 def test_the_lines_of_the_planned_change_of_places_by_hand(machines: Machines) -> None:
     machines.carry_out_all("Planned: change places by hand")
     (machines.mnt / "after").write_bytes(b"after" * 100_000)
@@ -153,7 +155,7 @@ def test_the_lines_of_the_planned_change_of_places_by_hand(machines: Machines) -
     machines.the_same("beta", "alpha")
 
 
-@pytest.mark.parametrize("controller", ["running", "killed"])
+@pytest.mark.parametrize("controller", short(1, "killed", "running"))
 def test_the_lines_of_a_failover_and_of_the_way_back(machines: Machines, controller: str) -> None:
     """Alpha is cut off from beta, and written; so the way back is a split brain, as usual."""
     until(lambda: machines.status("beta")["primary"]["as_of"], "beta has heard of a moment")

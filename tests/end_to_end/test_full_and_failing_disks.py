@@ -15,6 +15,7 @@ from tests.lab.load import load
 from tests.lab.patience import until
 from tests.lab.programs import command
 from tests.lab.raw import Hammer
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -87,6 +88,7 @@ def test_a_first_run_with_a_full_state_directory_is_refused(tmp_path):
         done.refused(7, "space")
 
 
+@pytest.mark.variant
 def test_a_full_state_directory_of_the_secondary_loses_nothing(tmp_path, chance):
     with (
         loop_device(tmp_path, SIZE) as device,
@@ -119,7 +121,7 @@ def test_a_nearly_full_secondary_lives_on_what_it_frees(tmp_path, chance):
         both.compare("with little room")
 
 
-@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize("killed", short(1, True, False))
 def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, killed, chance):
     """The target is a sparse image on a file system that is full: writes to it fail with EIO or ENOSPC."""
     with (

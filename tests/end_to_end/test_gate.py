@@ -131,6 +131,7 @@ def test_after_a_failover_the_old_primary_is_not_mounted_and_not_a_byte_is_writt
         unmount(boot.mount_point)
 
 
+@pytest.mark.variant
 def test_a_secondary_that_is_promoted_while_the_gate_waits_for_it_shuts_the_gate(boot: Boot) -> None:
     both, before = boot.both, boot.content()
     both.wire.cut()

@@ -111,6 +111,7 @@ def test_after_a_failover_the_old_primary_takes_only_what_differs_and_both_can_c
     pair.brought_in_sync(pair.a, pair.b)
 
 
+@pytest.mark.variant
 def test_a_promoted_target_that_is_larger_goes_on_through_a_device_of_the_volumes_size(tmp_path, chance):
     """Grown onto all of the disk, its file system would be replicated in part: so the whole disk is refused."""
     with loop_device(tmp_path, SIZE) as a, loop_device(tmp_path / "b", SIZE + 16 * MIB) as larger:
@@ -126,7 +127,7 @@ def test_a_promoted_target_that_is_larger_goes_on_through_a_device_of_the_volume
             pair.brought_in_sync(just_it, a)
 
 
-@pytest.mark.parametrize("survivor", ["the promoted one", "the old primary"])
+@pytest.mark.parametrize("survivor", short(1, "the promoted one", "the old primary"))
 def test_a_split_brain_is_refused_with_its_evidence_until_a_person_gives_one_side_up(pair, survivor):
     failed_over(pair, lost=True)
     kept, given_up = (pair.b, pair.a) if survivor == "the promoted one" else (pair.a, pair.b)
@@ -169,6 +170,7 @@ def test_a_primary_put_back_to_an_earlier_state_overwrites_nothing_newer(pair, t
     pair.refused(pair.a, pair.b, "controller invalidate")
 
 
+@pytest.mark.variant
 def test_what_cannot_change_its_role_says_why_and_stays_what_it_is(pair, tmp_path):
     pair.change("demote", pair.a).refused(2, "is not a state directory")
     with pair.replicating(pair.a, pair.b) as both:

@@ -100,6 +100,7 @@ def test_with_an_identity_both_sides_read_it_again_and_go_on_when_their_terminal
             assert at_beta.process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.variant
 def test_without_an_identity_a_hang_up_ends_nothing_and_status_and_sigterm_work(tmp_path: Path) -> None:
     state = tmp_path / "state"
     words = ("secondary", tmp_path / "replica.img", "--create", "8M", "--listen", socket_address(), "--state", state)
@@ -113,6 +114,7 @@ def test_without_an_identity_a_hang_up_ends_nothing_and_status_and_sigterm_work(
         assert terminal.process.wait(PATIENCE_S) == 0
 
 
+@pytest.mark.variant
 def test_one_that_runs_what_is_configured_goes_on_too_and_reads_the_configuration_again(
     tmp_path: Path, monkeypatch
 ) -> None:

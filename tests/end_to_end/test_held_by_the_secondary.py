@@ -201,7 +201,7 @@ OPTIONS: dict[str, tuple[object, ...]] = {
 }
 
 
-@pytest.mark.parametrize("moment", short(3, "load", "frozen primary", "resynchronization", "log full", "cut"))
+@pytest.mark.parametrize("moment", short(1, "load", "frozen primary", "resynchronization", "log full", "cut"))
 def test_no_answer_tells_of_more_than_a_killed_secondary_holds(
     tmp_path: Path, chance: random.Random, moment: str
 ) -> None:

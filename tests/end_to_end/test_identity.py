@@ -126,6 +126,7 @@ def test_a_primary_whose_key_is_revoked_learns_that_and_goes_on_with_a_new_ident
         assert not both.status()["connection_problem"]
 
 
+@pytest.mark.variant
 def test_an_authority_is_renewed_while_both_run_and_the_pair_connects_again_after_each_step(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pki, "AUTHORITY_DAYS", 10)
@@ -154,6 +155,7 @@ def test_an_authority_is_renewed_while_both_run_and_the_pair_connects_again_afte
         both.compare("after its authority was renewed")
 
 
+@pytest.mark.variant
 def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, chance):
     ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
     with loop_device(tmp_path, SIZE) as device:
@@ -177,6 +179,7 @@ def test_a_crowd_of_strangers_neither_disturbs_nor_floods(tmp_path, authority, c
             both.compare("with a crowd at the door")
 
 
+@pytest.mark.variant
 def test_a_primary_finds_its_place_while_a_crowd_of_its_own_address_keeps_coming(tmp_path, authority, chance):
     ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
     with loop_device(tmp_path, SIZE) as device, secured(tmp_path, device, ours, theirs) as both:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.end_to_end.in_sync import BLOCK, in_sync, is_up_to_date, write
 from tests.lab.patience import run, until
 from tests.lab.programs import command
@@ -30,6 +32,7 @@ def test_a_lost_carrier_is_told_by_its_name_and_ends_the_connection_long_before_
         both.compare("after the outage")
 
 
+@pytest.mark.variant
 def test_a_carrier_that_is_back_soon_keeps_the_connection(tmp_path: Path) -> None:
     with in_sync(tmp_path, "--ack-timeout", 300, wired=True) as (device, both):
         both.wire.unplug()
@@ -55,6 +58,7 @@ def test_data_that_nobody_answers_is_told_with_its_retransmissions(tmp_path: Pat
         both.compare("after the cut")
 
 
+@pytest.mark.variant
 def test_a_route_that_is_lost_and_comes_back_is_told_too(tmp_path: Path) -> None:
     with in_sync(tmp_path, "--ack-timeout", 300, wired=True) as (device, both):
         far = both.wire.far_address

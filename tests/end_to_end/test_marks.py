@@ -8,6 +8,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from pydbt.core.blocks.apply_plan import ZEROS, plan, sources_of
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.mark import NamedMark
@@ -72,6 +74,7 @@ def test_a_mark_is_held_on_both_sides_and_outlives_a_kill_of_everything(tmp_path
                 assert (folder / "before").read_bytes() == b"in the page cache alone" * 1000
 
 
+@pytest.mark.variant
 def test_outside_of_mode_normal_there_is_no_order_to_mark_and_it_can_be_waited_for(tmp_path: Path) -> None:
     with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
         start(both)

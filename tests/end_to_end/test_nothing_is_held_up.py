@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import backing_files, loop_device
 from tests.lab.patience import PATIENCE_S, until
@@ -26,6 +28,7 @@ MIB = 1 << 20
 WHOLE = ("--whole-device",)
 
 
+@pytest.mark.variant
 def test_records_that_were_lost_at_the_end_of_a_burst_leave_no_wait_behind(tmp_path: Path) -> None:
     """A controller that is frozen or starved meanwhile, and nobody who writes anything afterwards."""
     options = (*WHOLE, "--record-ring-size", "16K")
@@ -140,6 +143,7 @@ def test_sectors_that_cannot_be_read_hold_nothing_else_up_and_are_named(tmp_path
         assert both.differing() == 0
 
 
+@pytest.mark.variant
 def test_a_side_without_a_free_descriptor_goes_on_when_it_has_some(tmp_path: Path) -> None:
     with loop_device(tmp_path, 8 * MIB) as device, cluster(tmp_path / "c", device, primary_options=WHOLE) as both:
         both.start()

@@ -19,6 +19,7 @@ from tests.lab.images import assert_identical
 from tests.lab.load import write_files
 from tests.lab.patience import run, until
 from tests.lab.programs import Controller, Outcome, command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 
@@ -32,7 +33,7 @@ def until_answered_for(both: Cluster) -> None:
     until(lambda: (both.secondary_status() or {})["replica_state"] == "up-to-date", "it is answered for")
 
 
-@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("running", short(1, True, False))
 def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_it(tmp_path, running, chance):
     with loop_device(tmp_path, 64 * MIB) as device:
         make_filesystem("ext4", device.path)
@@ -133,6 +134,7 @@ def test_killed_at_any_moment_of_a_promotion_it_is_either_a_replica_or_promoted(
                 assert_identical(device.path, both.target, 64 * MIB, "after a promotion that was killed")
 
 
+@pytest.mark.variant
 def test_failing_back_compares_and_copies_only_what_differs(tmp_path, chance):
     size = 64 * MIB
     (tmp_path / "b").mkdir()

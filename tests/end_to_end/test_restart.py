@@ -78,7 +78,7 @@ def is_map_clean(both: Cluster) -> bool:
     return kept is not None and not kept[1].any()
 
 
-@pytest.mark.parametrize("ended", short(2, "killed", "not ended", "stopped"))
+@pytest.mark.parametrize("ended", short(1, "killed", "not ended", "stopped"))
 def test_a_file_behind_the_loop_device_that_is_written_past_it_taints_and_everything_is_compared(
     tmp_path, ended, chance
 ):
@@ -235,6 +235,7 @@ def test_a_controller_of_another_version_takes_over_from_running_programs_with_n
             both.compare("after the programs were replaced")
 
 
+@pytest.mark.variant
 def test_a_larger_ring_asked_for_after_a_kill_is_had_and_nothing_is_lost(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -270,7 +271,7 @@ def put_back_secondary(both, folder):
     both.start_secondary()
 
 
-@pytest.mark.parametrize("meanwhile", short(2, "the same run", "a killed primary", "another run of the primary"))
+@pytest.mark.parametrize("meanwhile", short(1, "the same run", "a killed primary", "another run of the primary"))
 def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, meanwhile, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)

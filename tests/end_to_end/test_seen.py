@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pydbt.controller import control
 from tests.end_to_end.in_sync import BLOCK, SIZE, in_sync, write
 from tests.lab.cluster import Cluster, cluster
@@ -82,6 +84,7 @@ def test_the_map_agrees_with_the_status_while_cut_off_and_during_a_resynchroniza
         assert owner["file"] is None and owner["why"].startswith("unknown: no ext4 or XFS is mounted")
 
 
+@pytest.mark.variant
 def test_the_method_shows_the_records_of_writes_that_wait_for_their_acknowledgement(tmp_path: Path) -> None:
     with in_sync(tmp_path, "--ack-timeout", 60, wired=True) as (device, both):
         both.wire.cut()

@@ -29,6 +29,7 @@ def three(tmp_path: Path) -> Iterator[Several]:
             yield machines
 
 
+@pytest.mark.variant
 def test_one_frozen_one_killed_one_cut_off_and_the_healthy_one_never_leaves_mode_normal(three, tmp_path, chance):
     healthy, hurt, other = three.replicas
     for replica in three.replicas:

@@ -89,6 +89,7 @@ def test_a_mounted_volume_does_not_change_places_and_goes_on(places: Places) -> 
     assert places.role(both.primary_state) == "primary" and places.role(both.secondary_state) == "secondary"
 
 
+@pytest.mark.variant
 def test_a_place_to_listen_that_is_taken_is_refused_and_nothing_changes(places: Places) -> None:
     both = places.both
     with socket.socket(socket.AF_UNIX) as other:

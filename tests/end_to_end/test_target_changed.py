@@ -11,12 +11,13 @@ from tests.lab.disks import loop_device, loop_over, make_filesystem, mounted
 from tests.lab.load import trim
 from tests.lab.patience import until
 from tests.lab.programs import command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 32 * MIB
 
 
-@pytest.mark.parametrize("when", ["stopped", "running"])
+@pytest.mark.parametrize("when", short(1, "stopped", "running"))
 def test_one_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tmp_path, chance, when):
     with loop_device(tmp_path, SIZE) as device:
         device.path.write_bytes(chance.randbytes(SIZE))

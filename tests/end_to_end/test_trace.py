@@ -28,6 +28,7 @@ from tests.lab.disks import Device, loop_device, make_filesystem, mounted, zram_
 from tests.lab.kernel_programs import program_names
 from tests.lab.patience import run, until, wait_until
 from tests.lab.programs import PROGRAM, ROOT, command
+from tests.lab.rounds import short
 
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 HOSTILE = "\x1b[2J[red]\n\u202e"
@@ -128,7 +129,7 @@ def test_a_direct_write_is_shown_with_its_process_place_and_time(disk: Device) -
     assert summary["operations"]["read"]["count"] == 0, "--only writes"
 
 
-@pytest.mark.parametrize("kind", ["ext4", "xfs"])
+@pytest.mark.parametrize("kind", short(1, "ext4", "xfs"))
 def test_a_file_is_named_and_what_the_kernel_writes_out_is_called_so(tmp_path: Path, kind: str) -> None:
     with loop_device(tmp_path, 320 * MIB) as disk:
         make_filesystem(kind, disk)
@@ -170,6 +171,7 @@ def test_names_of_processes_that_are_hostile_stay_text(disk: Device) -> None:
     assert all(line.isprintable() for line in output.splitlines()) and not errors
 
 
+@pytest.mark.variant
 def test_filters(disk: Device) -> None:
     with traced(disk, "--json", "--process", "dd") as by_name, traced(disk, "--json", "--min-latency", "100s") as slow:
         with traced(disk, "--json", "--process", os.getpid()) as by_number:
@@ -180,6 +182,7 @@ def test_filters(disk: Device) -> None:
         assert {one["operation"] for one in objects(by_name.end()[0])[0]} <= {"write", "read"}
 
 
+@pytest.mark.variant
 def test_two_at_once_see_the_same(disk: Device) -> None:
     with traced(disk, "--json", "--only", "writes") as one, traced(disk, "--json", "--only", "writes") as other:
         dd(disk, 50, "oflag=direct")
@@ -227,6 +230,7 @@ def test_on_a_terminal_it_is_a_screen_and_leaves_a_summary(disk: Device) -> None
     assert "by process" in rest and f"dd {pid}" in rest
 
 
+@pytest.mark.variant
 def test_what_came_too_fast_is_counted_and_told(disk: Device) -> None:
     """The tracer is stopped for a moment: its ring has room for 682 I/Os."""
     with traced(disk, "--json", "--only", "writes", "--ring-size", "64K") as trace:
@@ -240,6 +244,7 @@ def test_what_came_too_fast_is_counted_and_told(disk: Device) -> None:
     assert sum(told) == summary["lost"]
 
 
+@pytest.mark.variant
 def test_a_device_without_requests(tmp_path: Path) -> None:
     with zram_device(64 * MIB) as device, traced(device, "--json", "--only", "writes") as trace:
         pid = dd(device, 7, "oflag=direct")
@@ -266,6 +271,7 @@ def test_a_recording_is_played_as_it_was_seen(disk: Device, tmp_path: Path) -> N
     assert [json.loads(line) for line in cut.output.splitlines()] == seen
 
 
+@pytest.mark.variant
 def test_a_recording_has_a_bound(disk: Device, tmp_path: Path) -> None:
     file = tmp_path / "trace.io"
     with traced(disk, "--summary", "--record", file, "--record-size", "4K") as trace:
@@ -277,6 +283,7 @@ def test_a_recording_has_a_bound(disk: Device, tmp_path: Path) -> None:
     assert played.code == 0 and "reached its bound" in played.errors
 
 
+@pytest.mark.variant
 def test_fio_plays_the_log_again(disk: Device, tmp_path: Path) -> None:
     log = tmp_path / "fio.log"
     with traced(disk, "--summary", "--only", "writes", "--only", "flushes", "--fio", log) as trace:

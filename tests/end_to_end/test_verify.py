@@ -231,6 +231,7 @@ def test_a_block_that_was_free_at_the_first_copy_and_was_written_since_counts_af
             assert both.target.read_bytes()[place : place + len(content)] == content
 
 
+@pytest.mark.variant
 def test_free_space_is_known_from_the_file_system_where_an_earlier_version_did_not_write_it_down(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         device.path.write_bytes(np.random.default_rng(1).bytes(SIZE))
@@ -283,6 +284,7 @@ def test_writes_that_capture_did_not_see_taint_the_volume_and_are_copied(tmp_pat
             both.compare("after writes that nobody saw")
 
 
+@pytest.mark.variant
 def test_a_file_that_is_written_past_its_loop_device_for_long_is_copied_also_where_space_was_free_at_the_first_copy(
     tmp_path, chance
 ):
@@ -352,6 +354,7 @@ def blind(pinned: Path, device: Device, folder: Path, chance) -> None:
         os.close(program)
 
 
+@pytest.mark.variant
 def test_a_replica_that_was_seeded_before_is_taken_on_trust_and_can_be_verified(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from pydbt.controller import control
 from pydbt.core.units import MIB
 from tests.lab.cluster import Cluster, cluster
@@ -98,6 +100,7 @@ def test_a_process_that_outruns_the_link_is_named_in_the_status(tmp_path: Path) 
         assert saved["attribution"] is None and not any("outruns" in notice for notice in saved["notices"])
 
 
+@pytest.mark.variant
 def test_where_it_is_off_nothing_is_attached_and_who_asks_is_told(tmp_path: Path) -> None:
     with replicated(tmp_path, "--attribution", "off") as (both, _):
         assert "attribution" in writers(both)["problem"]

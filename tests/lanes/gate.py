@@ -18,15 +18,16 @@ FULL_ROUNDS = 3
 HOUR = 3600.0
 # Folders with a part of their own. Whatever else there is in tests belongs to the part "rooms", so that nothing is left out.
 OWN = ("core", "simulation", "kernel", "end_to_end", "vm", "dashboard")
-# Each heavy thing has a marker. Its tests are part of the full lane, and those marked "smoke" of the gate as well.
+# Each heavy thing has a marker, and so has what is a variant of another test. These tests are part of the full lane, and those
+# marked "smoke" of the gate as well.
 # Of tests/simulation the worlds, and the mutants, which are not pytest's in the gate.
 OWN_PARTS_OF_THE_SIMULATION = tuple(
     f"tests/simulation/test_cluster.py::{name}"
     for name in ("test_new_worlds_lose_nothing", "test_the_simulation_catches", "test_a_story_made_by_hand_catches")
 )
-# Tests with two machines of their own, whose disks forget: beside those of the machines that are not cut.
+# Tests with two machines of their own, whose disks forget: in the full lane, beside those of the machines that are not cut.
 FRAGILE = ("tests/vm/test_power_cut.py", "tests/vm/test_write_intent.py")
-HEAVY = ("browser", "cluster", "kernels", "packages", "prometheus")
+HEAVY = ("browser", "cluster", "kernels", "packages", "prometheus", "variant")
 GATE_TESTS = ("-m", f"not ({' or '.join(HEAVY)}) or smoke")
 # Where several parts share the cores, a time limit bounds a hang and nothing else.
 PATIENT = {"TORTURE_PATIENCE_S": "300"}
@@ -44,7 +45,7 @@ def parts(full: bool = False) -> list[Part]:
         for part in (
             end_to_end(chosen, full),
             machines("machines", *(f"--ignore={name}" for name in FRAGILE), "tests/vm", *chosen),
-            machines("power-cuts", *FRAGILE, *chosen),
+            *([machines("power-cuts", *FRAGILE)] if full else []),
             tests("dashboard", "tests/dashboard", *chosen, timeout=600, cores=0, environment=PATIENT),
             tests("rooms", *shared(), *chosen, timeout=600, environment=PATIENT),
             check.worlds_part(worlds, jobs=1),
@@ -53,6 +54,7 @@ def parts(full: bool = False) -> list[Part]:
                 "simulation",
                 "tests/simulation",
                 *(f"--deselect={name}" for name in OWN_PARTS_OF_THE_SIMULATION),
+                *chosen,
                 timeout=1200,
             ),
             Part("mutants", check.simulate("--mutants", "--search"), of_a_closing_line),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +26,8 @@ IDLE_LOOK_S = 10.0
 GRACE_S = 60
 SHOWN_LINES = 400
 LAST_LINES = 40
+# A line of pytest's own summary.
+_FAILED = re.compile(r"^(?:FAILED|ERROR) tests/\S+.{0,120}", re.MULTILINE)
 
 
 class Stopped(Exception):
@@ -71,7 +75,7 @@ class Result:
 def run(parts: Iterable[Part], logs: Path | None = None) -> list[Result]:
     """All of them, the first in the list first; a line for each that ends, with its output when it failed.
 
-    ``logs`` gets the output of each. Raises Stopped.
+    ``logs`` gets the output of each, and what pytest reports of its tests. Raises Stopped.
     """
     wanted, results = list(parts), {}
     with tempfile.TemporaryDirectory(prefix="pydbt-lanes-") as folder, _asked_to_end():
@@ -79,7 +83,13 @@ def run(parts: Iterable[Part], logs: Path | None = None) -> list[Result]:
             results[result.part.name] = result
             if logs is not None:
                 (logs / f"{result.part.name}.log").write_text(f"{result.output}\n{result}\n")
+                if (report := _folder(Path(folder), result.part) / "report.xml").exists():
+                    shutil.copyfile(report, logs / f"{result.part.name}.xml")
     return [results[part.name] for part in wanted]
+
+
+def _folder(parent: Path, part: Part) -> Path:
+    return parent / part.name.replace("/", "-")
 
 
 @contextlib.contextmanager
@@ -169,7 +179,7 @@ class _Run:
                 self._idle.look_again()
 
     def _launch(self, part: Part) -> Running:
-        folder = self._folder / part.name.replace("/", "-")
+        folder = _folder(self._folder, part)
         folder.mkdir()
         words = [word.format(python=sys.executable, folder=folder) for word in part.command]
         with (folder / "output").open("wb") as output:
@@ -249,6 +259,9 @@ def summary(results: list[Result], seconds: float) -> int:
             print(f"{result.part.name}: {result.part.note}")
     if failed:
         print(f"failed: {', '.join(failed)}")
+        # Once more at the end: the output of a part that failed early is far above.
+        for line in [line for result in results if result.failed for line in _FAILED.findall(result.output)]:
+            print(f"    {line}")
     cpu = sum(result.cpu_seconds for result in results)
     print(f"{seconds:.0f} s, {cpu:.0f} s CPU")
     print(total, flush=True)

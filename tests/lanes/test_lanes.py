@@ -84,6 +84,21 @@ def test_pytest_s_own_report_is_counted(tmp_path):
     assert none.counts == Counts(0, 1)
 
 
+def test_the_tests_that_failed_are_named_at_the_end_and_a_folder_keeps_what_each_part_said(tmp_path, capfd):
+    lines = [
+        "FAILED tests/some/test_one.py::test_it[1] - assert 0",
+        "ERROR tests/some/test_two.py::test_that - OSError",
+    ]
+    (logs := tmp_path / "logs").mkdir()
+    (tmp_path / "test_some.py").write_text("def test_1(): pass\n")
+    bad = python("bad", f"print({chr(10).join(lines)!r}); raise SystemExit(1)")
+    assert summary(run([bad, pytest_part("some", str(tmp_path / "test_some.py"))], logs), 1.0) == 1
+    said = capfd.readouterr().out.splitlines()
+    assert [line.strip() for line in said[said.index("failed: bad") + 1 :][:2]] == lines
+    assert lines[0] in (logs / "bad.log").read_text()
+    assert 'name="test_1"' in (logs / "some.xml").read_text()
+
+
 def test_a_report_that_is_missing_is_a_failure(tmp_path):
     assert of_pytest(Outcome(0, "", tmp_path)) == Counts(failed=1)
 

@@ -55,6 +55,7 @@ def names_in(files: tuple[str, ...]) -> list[str]:
     return [name for file in files for name in CHOSEN[file]]
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize(
     "files",
     [pytest.param(files, marks=pytest.mark.timeout(TIMEOUT_S * len(names_in(files)))) for files in RUNS],

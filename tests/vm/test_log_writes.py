@@ -73,6 +73,7 @@ def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_
     assert discards > 5 and fua > 5 and writes.total() > 300
 
 
+@pytest.mark.variant
 @pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("mkfs", FILESYSTEMS)
 def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(machines, device, chance, mkfs, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.patience import wait_until
+from tests.lab.patience import PATIENCE_S, wait_until
 from tests.vm.image import PROJECT, chosen_suite
 from tests.vm.kinds import Ability, needs
 from tests.vm.machine import MachineFailure
@@ -61,7 +61,7 @@ def test_a_hanging_machine_is_a_failure_in_time_and_not_a_wait(machines):
         began = time.monotonic()
         with pytest.raises(MachineFailure, match="not within 3 s"):
             machines.secondary.run("true", timeout=3)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < PATIENCE_S / 2
     finally:
         machines.secondary.thaw()
     machines.secondary.run("true")
@@ -72,7 +72,7 @@ def test_a_panic_is_a_failure_at_once_that_shows_the_console(machines):
     began = time.monotonic()
     with pytest.raises(MachineFailure, match="sysrq triggered crash"):
         machines.secondary.run("echo c >/proc/sysrq-trigger; sleep 100", timeout=100)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 90  # of the hundred seconds that the command takes
     machines.secondary.console_log.unlink()
     machines.secondary.power_cut()
     machines.secondary.boot()
@@ -105,8 +105,8 @@ def test_nothing_is_left_of_a_run_that_is_interrupted_or_killed(how):
         folder = Path(re.search(r"path=([^,\0]*/run-[^/]*)/", next(iter(started.values())))[1])
         assert folder.is_dir()
         process.send_signal(how)
-        process.wait(60)
-        wait_until(lambda: not any(path.exists() for path in started), "no machine runs any more", 20)
+        process.wait(PATIENCE_S)
+        wait_until(lambda: not any(path.exists() for path in started), "no machine runs any more", PATIENCE_S)
         if how is signal.SIGKILL:  # nobody was left to remove its files: the next run does
             assert folder.is_dir()
             with run_folders():

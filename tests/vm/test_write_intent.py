@@ -11,7 +11,7 @@ from tests.vm.power import cut_and_boot, start
 from tests.vm.site import BLOCK_BYTES, MOUNT, STATE, Site, Volume, poll
 
 CUTS = 4 if FULL else 1
-pytestmark = needs(Ability.PLUG)
+pytestmark = [needs(Ability.PLUG), pytest.mark.variant]
 LAYER = "volume"
 SIZE = FRAGILE_BYTES
 

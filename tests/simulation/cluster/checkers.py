@@ -43,8 +43,11 @@ def mask_of(world: World, extents: object) -> np.ndarray:
 def differing(world: World, node: SecondaryNode, image: bytearray | None = None) -> np.ndarray:
     """Blocks of the primary's disk that are not what the secondary will hold once its journal is applied; or of an ``image``."""
     unit = world.geometry.block_bytes
-    ours = np.frombuffer(bytes(world.kernel.disk.current), np.uint8)
-    theirs = np.frombuffer(bytes(node.shadow if image is None else image), np.uint8)[: len(ours)]
+    current, copy = world.kernel.disk.current, node.shadow if image is None else image
+    if copy[: len(current)] == current:  # so it is at most moments
+        return np.zeros(world.geometry.block_count, bool)
+    ours = np.frombuffer(bytes(current), np.uint8)
+    theirs = np.frombuffer(bytes(copy), np.uint8)[: len(ours)]
     sectors = (ours != theirs).reshape(-1, SECTOR).any(axis=1)
     padded = np.zeros(world.geometry.block_count * unit // SECTOR, bool)
     padded[: len(sectors)] = sectors
@@ -64,8 +67,7 @@ def unknown_to_the_kernel(world: World, node: SecondaryNode) -> np.ndarray:
     if differs.any() and kernel.unshown:
         unshown = np.zeros(len(differs), bool)
         for order in kernel.unshown:
-            write = next(w for writes in kernel.era.by_sector for w in writes if w.order == order)
-            kernel._mark(unshown, write)
+            kernel._mark(unshown, kernel.era.by_order[order])
         differs &= ~unshown
     return differs
 

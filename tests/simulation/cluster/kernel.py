@@ -45,8 +45,10 @@ class Era:
     def __init__(self, base: bytes, sectors: int) -> None:
         self.base = base
         self.by_sector: list[list[Write]] = [[] for _ in range(sectors)]
+        self.by_order: dict[int, Write] = {}
 
     def add(self, write: Write) -> None:
+        self.by_order[write.order] = write
         for sector in range(write.sector, write.sector + write.sectors):
             self.by_sector[sector].append(write)
 

@@ -107,7 +107,7 @@ class SimMarks:
         if number in self._exact or loop is None or None in kernel.ring:
             return
         busy = kernel.blocks_in_flight()
-        unshown = [write for writes in kernel.era.by_sector for write in writes if write.order in kernel.unshown]
+        unshown = [kernel.era.by_order[order] for order in kernel.unshown]
         for write in [record[1] for record in kernel.ring if record is not None] + unshown:
             kernel._mark(busy, write)
         for _, event in loop.volume.events:

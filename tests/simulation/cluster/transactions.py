@@ -82,8 +82,8 @@ class SimTransactions:
         return ReadTransaction(transaction(one.order), (place,), self._clock.now, one.order)
 
     def _newest_on_disk(self) -> Write | None:
-        writes = {one.order: one for of_sector in self._kernel.era.by_sector for one in of_sector}
-        whole = [one for one in writes.values() if one.ended and not one.failed and one.op == Operation.WRITE]
+        writes = self._kernel.era.by_order.values()
+        whole = [one for one in writes if one.ended and not one.failed and one.op == Operation.WRITE]
         return max((one for one in whole if one.order % 3 == 0), key=lambda one: one.order, default=None)
 
     def likely_changes(self, geometry: Geometry) -> Runs:
