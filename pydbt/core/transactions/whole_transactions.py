@@ -12,7 +12,7 @@ import crc32c as library
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import Integers
+from pydbt.core.blocks.runs import Integers, Mask
 from pydbt.core.transactions.crc import crc32c
 from pydbt.core.transactions.jbd2_blocks import (
     COMMIT,
@@ -98,7 +98,7 @@ class WholeTransactions:
             found.append((last, one))
         return found
 
-    def _tags_are_usual(self, blocks: list[memoryview], first: Integers, copies: Integers) -> npt.NDArray[np.bool_]:
+    def _tags_are_usual(self, blocks: list[memoryview], first: Integers, copies: Integers) -> Mask:
         """Whether a descriptor names as many blocks as stand behind it, in tags as ``JournalSuperblock.tags`` finds quickly."""
         width = int(copies.max())
         end = FIRST_TAG_END + TAG_BYTES * (width - 1)
@@ -109,12 +109,13 @@ class WholeTransactions:
         others = words[:, _FLAGS_WORD::_WORDS_PER_TAG] & (SAME_UUID | LAST_TAG)
         of_tag, count = np.arange(1, width), copies[:, None]
         expected = np.where(of_tag == count - 1, SAME_UUID | LAST_TAG, SAME_UUID)
-        usual: npt.NDArray[np.bool_] = ((others == expected) | (of_tag >= count)).all(axis=1)
-        return usual & (flags & SAME_UUID == 0) & ((flags & LAST_TAG != 0) == (copies == 1))
+        usual = ((others == expected) | (of_tag >= count)).all(axis=1)
+        right: Mask = usual & (flags & SAME_UUID == 0) & ((flags & LAST_TAG != 0) == (copies == 1))
+        return right
 
     def _sums_are_right(
         self, blocks: list[memoryview], first: Integers, last: Integers, heads: npt.NDArray[np.uint32]
-    ) -> npt.NDArray[np.bool_]:
+    ) -> Mask:
         """Whether descriptor and commit have their checksums, in which the checksum itself counts as 0."""
         size, seed = self._layout.block_bytes, self._layout.seed ^ _ALL_ONES
         tail = size - TAIL_BYTES
@@ -123,7 +124,8 @@ class WholeTransactions:
         of_first = np.array([library.crc32c(blocks[place], seed) for place in first.tolist()], np.uint32)
         of_last = np.array([library.crc32c(blocks[place], seed) for place in last.tolist()], np.uint32)
         right = tails ^ _share(tails, size, tail) == of_first ^ np.uint32(_ALL_ONES)
-        return right & (sums ^ _share(sums, size, COMMIT_SUM_OFFSET) == of_last ^ np.uint32(_ALL_ONES))
+        both: Mask = right & (sums ^ _share(sums, size, COMMIT_SUM_OFFSET) == of_last ^ np.uint32(_ALL_ONES))
+        return both
 
     def _follow(
         self,
@@ -132,13 +134,14 @@ class WholeTransactions:
         numbers: Integers,
         indices: Integers,
         copies: Integers,
-        good: npt.NDArray[np.bool_],
-    ) -> npt.NDArray[np.bool_]:
+        good: Mask,
+    ) -> Mask:
         """Of each but the last, whether the next one is the one behind it."""
         start, size = self._layout.first_block, self._layout.last_block - self._layout.first_block
         behind = start + (indices - start + copies + 2) % size
-        follows: npt.NDArray[np.bool_] = (first[1:] == last[:-1] + 1) & (indices[1:] == behind[:-1])
-        return follows & (numbers[1:] == (numbers[:-1] + 1) % NUMBERS) & good[:-1] & good[1:]
+        is_due = (indices[1:] == behind[:-1]) & (numbers[1:] == (numbers[:-1] + 1) % NUMBERS)
+        follows: Mask = (first[1:] == last[:-1] + 1) & is_due & good[:-1] & good[1:]
+        return follows
 
 
 def _share(sums: Words, block_bytes: int, place: int) -> Words:
