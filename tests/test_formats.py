@@ -129,6 +129,7 @@ BODIES = {
     FrameKind.BEGIN: wire._BEGIN, FrameKind.BLOCKS: wire._BLOCKS, FrameKind.DIGESTS: wire._DIGESTS,
     FrameKind.STREAM: wire._STREAM, FrameKind.COMMIT: wire._COMMIT, FrameKind.PING: wire._PING,
     FrameKind.WANT: wire._WANT, FrameKind.PONG: wire._PONG, FrameKind.UNWRITABLE: wire._UNWRITABLE,
+    FrameKind.RECALL: wire._RECALL, FrameKind.RECENT: wire._RECENT,
 }  # fmt: skip
 JSON_KINDS = {FrameKind[kind.__name__.upper()]: kind for kind in wire_json._KEYS}
 
@@ -191,14 +192,15 @@ def test_times_marks_and_completed_transactions_are_laid_out_as_documented() -> 
 def test_the_limits_of_bodies_are_the_documented_ones() -> None:
     for kind in JSON_KINDS:
         assert row_of(kind)["limits"] == f"{wire.MAX_JSON_BYTES // 1024} KiB"
-    for kind in (FrameKind.BEGIN, FrameKind.COMMIT, FrameKind.PING, FrameKind.PONG):
+    for kind in (FrameKind.BEGIN, FrameKind.COMMIT, FrameKind.PING, FrameKind.PONG, FrameKind.RECALL):
         assert row_of(kind)["limits"] == str(BODIES[kind].size)
     assert row_of(FrameKind.BLOCKS)["limits"] == (
         f"{wire.MAX_BODY_BYTES // MIB} MiB; {frames.MAX_EXTENTS:,} extents; {frames.MAX_PAYLOAD_BYTES // MIB} MiB of payload"
     )
     assert row_of(FrameKind.STREAM)["limits"] == f"as BLOCKS; {frames.MAX_SEQUENCE_SPAN:,} sequences"
-    units = f"{frames.MAX_DIGESTS:,} units"
-    assert row_of(FrameKind.WANT)["limits"] == row_of(FrameKind.UNWRITABLE)["limits"] == units
+    units = f"{unit_rows.MAX_DIGESTS:,} units"
+    for kind in (FrameKind.WANT, FrameKind.UNWRITABLE, FrameKind.RECENT):
+        assert row_of(kind)["limits"] == units
     assert row_of(FrameKind.DIGESTS)["limits"].startswith(
         f"{units} of {MIN_BLOCK_BYTES} to {MAX_COMPARED_BYTES:,} bytes, a power of two"
     )

@@ -36,7 +36,8 @@ def running_place(volume: Path) -> Path | None:
     return found if found is not None and is_answering(found) else None
 
 
-def _answer(place: Path, after: int) -> dict[str, Any]:
+def told_by_controller(place: Path, after: int = 0) -> dict[str, Any]:
+    """Its answer about the transactions behind an ordinal, as far as they are kept."""
     answer = ask(place, {"command": "transactions", "after": after})
     if "transactions" not in answer:
         raise UsageError("the running controller is of an earlier version, which knows no transactions of file systems")
@@ -45,7 +46,7 @@ def _answer(place: Path, after: int) -> dict[str, Any]:
 
 def list_transactions(place: Path, volume: Path, as_json: bool) -> int:
     """Print those that are kept, the oldest first."""
-    answer = _answer(place, 0)
+    answer = told_by_controller(place)
     if as_json:
         click.echo(json.dumps({"volume": str(volume), **answer}, indent=2))
         return 0
@@ -58,10 +59,12 @@ def list_transactions(place: Path, volume: Path, as_json: bool) -> int:
 
 def follow_transactions(place: Path, as_json: bool) -> int:
     """Print a line for each as it is done or abandoned, until the controller ends or Ctrl-C."""
-    ended = max((one["ordinal"] for one in _answer(place, 0)["transactions"] if one["state"] in _ENDS), default=0)
+    ended = max(
+        (one["ordinal"] for one in told_by_controller(place)["transactions"] if one["state"] in _ENDS), default=0
+    )
     told = ""
     while True:
-        answer = _answer(place, ended)
+        answer = told_by_controller(place, ended)
         if (reason := answer["reason"]) != told and not as_json:
             told = reason
             if reason:

@@ -84,3 +84,28 @@ def test_an_image_has_no_controller_to_follow(image: Path) -> None:
 def test_a_text_that_names_no_transaction_is_refused_before_anything_is_asked(name: str) -> None:
     found = CliRunner().invoke(cli, ["wait", "/dev/null", "--transaction", name])
     assert isinstance(found.exception, UsageError) and "names no transaction" in str(found.exception)
+
+
+def test_the_parts_of_one_transaction_are_listed_with_what_is_known_of_them(image: Path) -> None:
+    found = transactions(image, "--transaction", "13")
+    assert found.exit_code == 0, found.output
+    lines = found.output.splitlines()
+    assert lines[1].split()[:3] == [f"{262 * 1024:,}", "1.0", "KiB"] and lines[1].endswith("is not mounted")
+    assert lines[-1].startswith(f"transaction 13 (committed) on {image} changes {len(lines) - 2} parts")
+    told = json.loads(transactions(image, "--transaction", "13", "--json").output)
+    assert told["changed_count"] == len(told["changed"]) == len(lines) - 2
+    assert told["changed"][0]["file"] is None and "not mounted" in told["changed"][0]["what"]
+
+
+def test_a_transaction_that_is_not_there_is_refused_with_the_last_one(image: Path) -> None:
+    with pytest.raises(UsageError, match="shows no transaction 14: the last of 12 that are known is 13"):
+        CliRunner().invoke(
+            cli, ["transactions", str(image), "--transaction", "14"], catch_exceptions=False, standalone_mode=False
+        )
+    with pytest.raises(UsageError, match="give one of them"):
+        CliRunner().invoke(
+            cli,
+            ["transactions", str(image), "--transaction", "14", "--follow"],
+            catch_exceptions=False,
+            standalone_mode=False,
+        )

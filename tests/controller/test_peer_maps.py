@@ -87,6 +87,36 @@ def test_the_ring_is_drained_while_a_map_s_sync_waits(loop: PrimaryLoop, monkeyp
     assert disk.threads == {"maps"}
 
 
+def test_blocks_that_are_rewritten_for_ever_are_recorded_once(
+    loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a journal's, a superblock's, those of inode tables (¶98.1): each merge finds them, and writes nothing."""
+    written: list[int] = []
+    keep = MapKeeper.keep
+    monkeypatch.setattr(MapKeeper, "keep", lambda *given: written.append(keep(*given)) or written[-1])
+    capture, brain = loop.volume.capture, only(loop).brain
+    assert isinstance(capture, FakeCapture)
+    brain.state.replica.scanned = True
+
+    def merge(*blocks: int) -> int:
+        """Writes, and their way to the map's file: the bytes that are written there."""
+        for block in blocks:
+            capture.write(block)
+        asked, brain.next_merge = brain.quiet.writes, 0.0
+        while brain.quiet.writes == asked or not brain.quiet.idle:
+            loop.turn(0.01)
+            loop.volume.map_writer.wait()
+        assert not capture.maps[1 - capture.active].any(), "the bits were given up"
+        return sum(written[asked - begun :])
+
+    begun = brain.quiet.writes
+    assert merge(3, 4) > 0
+    assert [merge(3, 4), merge(4), merge(3, 3)] == [0, 0, 0] and len(written) >= 4
+    assert merge(3, 5) > 0, "another block is recorded"
+    loaded = load_map(loop.volume.metadata.state_dir / "dirty.map")
+    assert loaded is not None and loaded[1].extents().blocks().tolist() == [3, 4, 5]
+
+
 def test_maps_are_written_and_answered_in_their_order_as_they_were_asked_for(loop: PrimaryLoop) -> None:
     pending = only(loop).brain.state.tracker.pending
     for number in (1, 2, 3):

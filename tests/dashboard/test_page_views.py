@@ -161,6 +161,13 @@ def test_no_words_of_a_drawing_lie_over_others(bench: PageBench, tab: Callable[.
     assert over == []
 
 
+def test_the_log_has_transactions_of_the_file_system_by_their_names(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    page = tab(path_of(bench, "postgres", "method")).page
+    page.wait_for_selector(".figure-drawing :text-matches('^ext4 [0-9]+: blocks? ')")
+    page.click("summary:has-text('The newest records')")
+    page.wait_for_selector("tr:has-text('FILE_SYSTEM') td:text-matches('^ext4 [0-9]+$')")
+
+
 def test_events_of_a_controller_that_was_started_again_join_those_that_were_heard(
     bench: PageBench, tab: Callable[..., Tab]
 ) -> None:

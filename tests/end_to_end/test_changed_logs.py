@@ -143,3 +143,5 @@ def test_the_transactions_of_a_running_controller_are_followed_line_by_line(tmp_
             assert {one["state"] for one in lines} == {"done"}
             kept = {one["transaction"]: one for one in told(device)}
             assert all(kept[one["transaction"]]["changed"] == one["changed"] for one in lines)
+            parts = command("transactions", device.path, "--transaction", str(list(kept)[-1]))
+            assert parts.code == 0 and "metadata of the file system: inodes" in parts.output, parts

@@ -21,7 +21,7 @@ FILLED = 160 * MIB
 SIZED = r"([\d.,]+ \w+)"
 FOUND = re.compile(
     rf"of {SIZED} that differed, {SIZED} were found in the first {SIZED} of the comparison, "
-    rf"and {SIZED} where the log of the file system had told of changes \({SIZED}"
+    rf"and {SIZED} where the log of the file system, or the last writes to the secondary, had told of changes \({SIZED}"
 )
 
 

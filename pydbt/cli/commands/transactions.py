@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from pydbt.cli.running_transactions import follow_transactions, list_transactions, running_place
+from pydbt.cli.running_transactions import follow_transactions, list_transactions, running_place, told_by_controller
+from pydbt.cli.transaction_parts import print_parts
 from pydbt.cli.values import PATH
 from pydbt.core.calendar import moment_of_ns
 from pydbt.core.errors import NotRunning, UsageError
@@ -26,8 +27,9 @@ _ROW = "{:<14} {:<23} {:>10} {:>10} {:>10}  {}"
 @click.argument("volume", type=PATH, metavar="DEVICE|IMAGE")
 @click.option("--follow", is_flag=True, help="Print each as it completes, until Ctrl-C.")
 @click.option("--on-disk", is_flag=True, help="Read the log, also if a controller runs.")
+@click.option("--transaction", "name", metavar="N", help="What this one changes, part by part.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def transactions(volume: Path, follow: bool, on_disk: bool, as_json: bool) -> int:
+def transactions(volume: Path, follow: bool, on_disk: bool, name: str | None, as_json: bool) -> int:
     """List a file system's last transactions.
 
     Where a controller replicates DEVICE, it tells the transactions that ended since it began, at most 512: number, time, size,
@@ -38,12 +40,20 @@ def transactions(volume: Path, follow: bool, on_disk: bool, as_json: bool) -> in
     Else, and with --on-disk, it reads the log of the ext4 or XFS on DEVICE or IMAGE, which may be a volume or a replica, and
     needs no controller. Prints one line for each transaction in the log, the oldest first. The last whole one is what a mount,
     or the promotion of a replica, begins with. Nothing is changed or replayed.
+
+    With --transaction it lists the parts of the volume that one of them changes, and what each is, where the mounted file system
+    can tell: its own metadata, or a file.
     """
+    if follow and name is not None:
+        raise UsageError("--follow prints each transaction, --transaction one: give one of them")
     if follow and on_disk:
         raise UsageError("--follow asks the running controller, --on-disk reads the device: give one of them")
     place = None if on_disk else running_place(volume)
     if follow and place is None:
         raise NotRunning(f"no controller replicates {volume}: without --follow its log is read from the device")
+    if place is not None and name is not None:
+        print_parts(volume, name, told_by_controller(place), as_json)
+        return 0
     if place is not None:
         return follow_transactions(place, as_json) if follow else list_transactions(place, volume, as_json)
     with VolumeReader(volume) as reader:
@@ -52,7 +62,9 @@ def transactions(volume: Path, follow: bool, on_disk: bool, as_json: bool) -> in
         except NotUnderstood as why:
             raise UsageError(f"{volume} shows no transactions: {why}") from None
         mounted = reader.mounted
-    if as_json:
+    if name is not None:
+        print_parts(volume, name, _report(volume, log, mounted), as_json)
+    elif as_json:
         click.echo(json.dumps(_report(volume, log, mounted), indent=2))
     else:
         _print(volume, log, mounted)

@@ -20,6 +20,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import HISTORY, SECOND_PRIMARY, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.recent import RECENT_WRITES
 from pydbt.core.protocol.refusals import FATAL_REFUSALS
 from pydbt.core.protocol.stream_times import StreamTimes
 from pydbt.kernel.capture import Capture
@@ -212,6 +213,7 @@ class PeerConnection:
             compares=self._digest is not None,
             keeps_history=HISTORY in welcome.features,
             marks=welcome.marks,
+            recalls=RECENT_WRITES in welcome.features,
         )
 
     def disconnect(self, reason: str, farewell: bool) -> None:

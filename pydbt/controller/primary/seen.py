@@ -64,6 +64,7 @@ class SeenAnswers:
             "waiting_for": standing.waiting_for,
             "connection_problem": standing.connection_problem,
             "block_bytes": self._volume.geometry.block_bytes,
+            "file_system": watch.file_system if (watch := self._volume.transactions) is not None else None,
             **method_of(peer.brain),
             "moves": legal_moves(),
         }

@@ -20,6 +20,7 @@ from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.kept_target import KeptTarget
 from pydbt.controller.secondary.target_guard import TargetGuard
 from pydbt.controller.secondary.workers import Applier, JournalWorker
+from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.errors import PydbtError, StateError, UsageError
 from pydbt.core.protocol.frames import Begin
@@ -30,6 +31,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents, record_mark
 from pydbt.core.secondary.primary_watch import PrimaryWatch
+from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
 from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.secondary.target_watch import TargetLook
@@ -92,6 +94,9 @@ class Engine:
         kept = load_bad_blocks(self._state_dir, target.size_bytes, known)
         folder = self._state_dir / JOURNAL_FOLDER
         self.journal = JournalFiles(folder, segment_bytes=record.segment_bytes, limit_bytes=options.journal_limit_bytes)
+        watch = watch or PrimaryWatch()
+        # An earlier brain of this process has told what lies in the journal.
+        self._recent = watch.recent if trusted is None else RecentWrites()
         record, recovery, staged = self._recovered(record, trusted, must_find)
         if not len(kept) and not record.kept_aside:
             forget_bad_blocks(self._state_dir)
@@ -302,6 +307,8 @@ class Engine:
         recovery, staged = Recovery(record, load_marks(self._state_dir)), StagedBlocks()
         for header, body in self.journal.recover(record.checkpoint, record.incarnation, trusted):
             recovery.add(header, record_epoch(header, body), record_mark(header, body))
+            if header.kind is JournalRecordKind.STREAM:
+                self._recent.written(SectorTable.from_bytes(body[: header.extent_count * EXTENT_BYTES]))
             if header.kind is JournalRecordKind.COMMIT:
                 staged.clear()
             elif recovery.stage_from is not None and header.kind in (

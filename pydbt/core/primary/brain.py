@@ -41,6 +41,7 @@ from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
 from pydbt.core.primary.wait_answers import WaitAnswers
 from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Unwritable, Want
+from pydbt.core.protocol.recent import Recent
 from pydbt.core.tracking.capture_record import Records, empty_records
 
 # In unsynchronized mode the maps are merged and written this often (Fig. 6: back to step 620).
@@ -312,8 +313,8 @@ class Primary:
                 self._wanted(want, now)
             case Pong(token=token):
                 self.link.answered(token)
-            case Unwritable() as told:
-                self._recognition.cannot_write(told)
+            case Unwritable() | Recent() as told:
+                self._recognition.told(told)
 
     def _wanted(self, want: Want, now: float) -> None:
         """The secondary compared: the answer belongs to the part that had asked."""
@@ -364,7 +365,7 @@ class Primary:
         self.state.tracker.pending.set_extents(*event.runs)
         self.state.left_out.all_but(event.runs)
         self.state.replica.scanned, self.quiet.mapped, self.state.replica.unfinished = True, True, False
-        self.state.likely = event.likely
+        self.state.likely.by_log(event.likely)
         self.state.effects.log("info", event.explanation)
         self.quiet.persist(zero_quiet=False)
         self._recognition.scanned(self.quiet.writes)
@@ -435,7 +436,7 @@ class Primary:
         if self.mode is Mode.UNSYNCHRONIZED and self.link.available(now):
             if not self.state.replica.scanned:
                 self._taints.search_begins()
-                self.quiet.scan(whole=self._recognition.scan_whole)  # answered by ev.UsedBlocks, then ev.Persisted
+                self.quiet.scan(whole=self._recognition.search_begins())  # answered by ev.UsedBlocks, then ev.Persisted
             elif self.landing.ready(now):
                 self._begin_resync(now)
         elif now >= self.next_merge and self.state.replica.scanned:
@@ -485,15 +486,14 @@ class Primary:
 
     def _landed(self, sequence: int, now: float) -> None:
         """Fig. 6, 684: the COMMIT is durable. Return to normal operation mode, or wait for the next snapshot."""
-        state = self.state
         self.durable_through(sequence)
-        state.staged.clear()
+        self.state.staged.clear()
         self.resync = None
         self.landing.committed(now)
         self._recognition.landed(self.landing.image)
         self.state.enter_phase(Phase.IDLE)
-        self.state.enter_mode(self.landing.following, now, f"in sync at sequence {state.acknowledged}")
-        state.statistics.resyncs += 1
+        self.state.enter_mode(self.landing.following, now, f"in sync at sequence {self.state.acknowledged}")
+        self.state.statistics.resyncs += 1
         self._taints.landed()
         self.ancestry.in_sync()
         self._recognition.remember()

@@ -1,7 +1,6 @@
 """What the primary's brain is told, and what it asks for in return.
 
-Events come per batch, never per record. Effects are carried out in order by the shell; some of them
-answer with an event of their own (named in their docstring) before the next effect is looked at.
+Events come per batch, never per record. The shell carries effects out in order; some answer with an event, which they name.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Connected:
 
     ``of_this_volume``: it has belonged to this volume before; it may hold a content of it also where that has free space now.
     ``progress``: bytes that ever became durable there, which only grows; None: not told. ``compares``: it told a key for digests,
-    without which nothing can be compared. ``keeps_history``: it takes times, marks and transactions; ``marks``: its own."""
+    without which nothing can be compared. ``keeps_history``: it takes times and transactions; ``recalls``: it answers RECALL."""
 
     replica: str
     state: str
@@ -56,6 +55,7 @@ class Connected:
     compares: bool = True
     keeps_history: bool = False
     marks: tuple[int, ...] | None = None
+    recalls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ MAX_WAITING = 4_096
 MAX_RUNS = 64
 """A log is in a few pieces. A transaction in more pieces is not named: the next one, which waits for it, stands for it."""
 
+SHOWN_NAMES = 256
+"""The newest names are kept for who looks at the log, also of those that are held."""
+
 LogRows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
 
 
@@ -63,6 +66,7 @@ class FileSystemTransactions:
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
         self.for_history = CompletedTransactions(state)
+        self._inserted: deque[NamedTransaction] = deque(maxlen=SHOWN_NAMES)
         self._none_yet: NamedTransaction | None = None  # without a name: those before were of another file system
 
     # --- what ended ---------------------------------------------------------------------------------------
@@ -85,7 +89,9 @@ class FileSystemTransactions:
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
         self._submitted.extend(found)
-        self.for_history.ended([one.named for one in found], taken.report)
+        names = [one.named for one in found]
+        self._inserted.extend(names)
+        self.for_history.ended(names, taken.report)
         while len(self._submitted) > MAX_WAITING:
             self._submitted.popleft()
         self.abandon(taken.report.failed)
@@ -128,6 +134,10 @@ class FileSystemTransactions:
             np.insert(writes[2], places, lengths),
             np.insert(writes[3], places, np.uint8(LogRecordKind.FILE_SYSTEM)),
         )
+
+    def names(self) -> dict[int, str]:
+        """Of the newest ones in the log, by the sequence number of their records; where several ended with a write, the last."""
+        return {one.sequence: one.name for one in self._inserted}
 
     @property
     def unknown(self) -> bool:

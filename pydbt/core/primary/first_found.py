@@ -1,4 +1,4 @@
-"""How early a comparison finds what differs, when it begins where the file system's log tells of changes (¶98.3)."""
+"""How early a comparison finds what differs, when it begins where differences are likely (¶98.3)."""
 
 from __future__ import annotations
 
@@ -35,6 +35,6 @@ class FirstFound:
         )
         return (
             f"of {differing} that differed, {first} were found in the first {format_bytes(self._first_bytes)} of the comparison, "
-            f"and {likely} where the log of the file system had told of changes ({format_bytes(self._likely_bytes)}, compared "
-            "before all else)"
+            f"and {likely} where the log of the file system, or the last writes to the secondary, had told of changes "
+            f"({format_bytes(self._likely_bytes)}, compared before all else)"
         )

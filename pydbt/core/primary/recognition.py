@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.primary.events import Connected, RememberReplica
+from pydbt.core.primary.events import Connected, RememberReplica, SendFrame
 from pydbt.core.primary.history_events import MarksTold
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.state import State
 from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Unwritable
+from pydbt.core.protocol.recent import Recent
 from pydbt.core.units import format_bytes
 
 
@@ -45,7 +46,7 @@ class Recognition:
         replica.state = "inconsistent" if replica.initial or event.state == "inconsistent" else "outdated"
         replica.goes_back = event.state != "inconsistent"  # also where ours counts as the first copy still
         replica.fresh, replica.identifier = event.fresh, event.replica
-        replica.compares, replica.keeps_history = event.compares, event.keeps_history
+        replica.compares, replica.keeps_history, replica.recalls = event.compares, event.keeps_history, event.recalls
         if event.marks is not None:
             self._state.effects.add(MarksTold(event.marks, all_of_them=True))
         # What its target does not take it says in a moment. A crash may have left less of such a block than there was.
@@ -64,6 +65,20 @@ class Recognition:
             replica.state = "consistent" if mode is Mode.SNAPSHOTS else "outdated"
         elif mode is Mode.NORMAL and replica.state == "inconsistent":
             replica.state = "up-to-date"  # its target has taken everything by now
+
+    def search_begins(self) -> bool:
+        """The blocks in use are asked for, since everything is compared. Whether all blocks are meant."""
+        replica = self._state.replica
+        if replica.recalls and not replica.fresh:
+            self._state.effects.add(SendFrame(self._state.likely.question))
+        return self.scan_whole
+
+    def told(self, told: Unwritable | Recent) -> None:
+        """What the secondary tells of blocks of its own."""
+        if isinstance(told, Unwritable):
+            self.cannot_write(told)
+        else:
+            self._state.likely.written_last(told)
 
     def cannot_write(self, told: Unwritable) -> None:
         """Blocks that the secondary's target does not take: out of sync, also for the next run, until it says otherwise."""

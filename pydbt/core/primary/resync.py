@@ -234,7 +234,7 @@ class Resync:
         """The last sweep is over: tell how early the differences were found, if anything told where to look for them."""
         if words := self._found.words():
             self._state.effects.log("info", words)
-        self._state.likely = Runs.none()
+        self._state.likely.forget()
 
     def abandon(self) -> None:
         """Everything in transit is pending again; nothing more is read for this resynchronization."""

@@ -16,6 +16,7 @@ from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.events import BrainEffect, Log, ReleasePayload, SetPayload
 from pydbt.core.primary.excursions import Excursions
 from pydbt.core.primary.left_out import LeftOut
+from pydbt.core.primary.likely import Likely
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
 from pydbt.core.primary.statistics import Statistics
 from pydbt.core.protocol.generations import Generations, first_generations
@@ -45,7 +46,7 @@ class KnownReplica:
     earlier image, to which a promotion would go back. ``taken_at``: its position when it was found to be elsewhere, until it
     is in sync. ``compares``: blocks can be compared with it by keyed digests. ``unwritable``: blocks that its target does not
     take, by its last report; it keeps what is to be there. ``doubtful``: those of them that were not compared since that report.
-    ``keeps_history``: it understands times, marks and transactions in the stream.
+    ``keeps_history``: it understands times, marks and transactions in the stream. ``recalls``: it can tell what it got last.
     """
 
     identifier: str
@@ -61,6 +62,7 @@ class KnownReplica:
     taken_at: tuple[int, int] | None = None
     compares: bool = True
     keeps_history: bool = False
+    recalls: bool = False
     unwritable: Runs = field(default_factory=Runs.none)
     doubtful: Runs = field(default_factory=Runs.none)
 
@@ -113,8 +115,8 @@ class State:
     ``sequence`` is the number of the last captured update, ``acknowledged`` that of the last one that is durable on the
     secondary, ``position`` the ring position behind the last record, ``lost`` the kernel's count of records it lost.
     Until ``reads_rest_until`` no block is read for a resynchronization, because a read has failed. ``taints``: each reason with
-    the number of the last time that it came up, of which ``last_taint`` is the highest so far. ``likely``: where differences are
-    likely; a resynchronization begins there, in this order.
+    the number of the last time that it came up, of which ``last_taint`` is the highest so far. ``likely``: where a
+    resynchronization begins.
     """
 
     def __init__(self, config: PrimaryConfig, now: float, maps: SavedMaps | None = None) -> None:
@@ -136,7 +138,7 @@ class State:
         if maps is not None:
             self._take_over(maps)
         self.unreadable = Unreadable()
-        self.likely = Runs.none()
+        self.likely = Likely(config.geometry)
         self.statistics = Statistics(now)
         self.replica = KnownReplica.of(config)
         self.generations: Generations = (

@@ -17,12 +17,15 @@ import numpy as np
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.likely import Likely
 from pydbt.core.primary.rate_limit import RateLimit
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, Geometry
 
 # Read at once: what one frame carries. Small enough for a smooth rate limit, large enough for a fast disk.
 READING_BYTES = 1 * MIB
 MAX_READING_RUNS = 512
+# Looked at for one reading, of those where differences are likely: each costs some 20 us, and most may be compared already.
+MAX_LIKELY_LOOKS = 1024
 # Read ahead of the secondary's acknowledgements by at most this much (it is held in memory).
 WINDOW_BYTES = 24 * MIB
 # So little left that the last sweep may begin whatever the write rate is.
@@ -48,8 +51,8 @@ class Transit:
 class Sweep:
     """The planner of one resynchronization. ``pending`` is the tracker's own map; what is read is taken out of it.
 
-    ``readings`` are under way, by their identifier. ``likely``: runs in any order, of which those blocks that are pending are
-    read first, in this order.
+    ``readings`` are under way, by their identifier. ``likely``: its blocks that are pending are read first, in its order.
+    It may be told more at any time.
     """
 
     def __init__(
@@ -60,10 +63,11 @@ class Sweep:
         *,
         rate_limit_bytes: int | None,
         now: float,
-        likely: Runs | None = None,
+        likely: Likely | None = None,
     ) -> None:
         self._new_reading = new_reading
-        self._likely = _widened(Runs.none() if likely is None else likely, geometry)
+        self._source = Likely(geometry) if likely is None else likely
+        self._seen = self._likely = Runs.none()
         self._next_likely = 0
         self.geometry = geometry
         self.pending = pending
@@ -111,10 +115,17 @@ class Sweep:
         return self._adopt(Runs(np.array(firsts, dtype=np.int64), np.array(counts, dtype=np.int64)))
 
     def _take_likely(self, room: int) -> Runs | None:
-        """The next ones that are pending, as runs in block order; None when there are no more of them."""
+        """The next ones that are pending, as runs in block order; None when there are no more of them, or none was found soon."""
+        if self._source.runs is not self._seen:
+            self._seen, self._likely, self._next_likely = (
+                self._source.runs,
+                _widened(self._source.runs, self.geometry),
+                0,
+            )
         firsts: list[int] = []
         ends: list[int] = []
-        while room > 0 and len(firsts) < MAX_READING_RUNS and self._next_likely < len(self._likely.firsts):
+        looks_until = min(self._next_likely + MAX_LIKELY_LOOKS, len(self._likely.firsts))
+        while room > 0 and len(firsts) < MAX_READING_RUNS and self._next_likely < looks_until:
             first, count = (int(column[self._next_likely]) for column in self._likely)
             run = self.pending.next_run(first, room)
             if run is None or run[0] >= first + count:

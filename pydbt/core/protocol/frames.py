@@ -13,26 +13,26 @@ from enum import IntEnum
 import numpy as np
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.blocks.sector_table import MAX_SECTOR, SectorTable
+from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.protocol.recent import RECENT_WRITES, Recall, Recent
 from pydbt.core.protocol.role import Role
 from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.stream_times import MAX_TIMED_EXTENTS, MAX_TIMES, StreamTimes
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
-from pydbt.core.units import MAX_COMPARED_BYTES, MIB, MIN_BLOCK_BYTES, Buffer, Geometry
+from pydbt.core.protocol.unit_rows import COMPARED_UNITS_BYTES, check_units
+from pydbt.core.units import MAX_COMPARED_BYTES, MIB, Buffer, Geometry
 
 PROTOCOL_VERSION = 3
 MAX_PAYLOAD_BYTES = 8 * MIB
 """Large enough that a frame's own 72 bytes cost nothing, small enough that a few fit into a queue of 64 MiB."""
 MAX_EXTENTS = 65_000
 """With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
-MAX_DIGESTS = 262_144
-"""Units in one DIGESTS frame: 4 MiB of digests, 1 GiB of 4 KiB units."""
 MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: an extent's sequence_delta (u16) has this many values."""
 REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
@@ -69,12 +69,8 @@ MARKS = "marks"
 """In HELLO's features: the primary understands a WELCOME that tells which marks the secondary holds."""
 HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY)
+WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES)
 """Those that this version's WELCOME has."""
-COMPARED_UNITS_BYTES = frozenset(
-    1 << power for power in range(MIN_BLOCK_BYTES.bit_length() - 1, MAX_COMPARED_BYTES.bit_length())
-)
-"""The units that one digest may stand for: every power of two from a sector to 4 KiB."""
 
 
 class FrameKind(IntEnum):
@@ -94,6 +90,7 @@ class FrameKind(IntEnum):
     TRANSACTION = 12
     COMPLETED = 13
     MARK = 14
+    RECALL = 15
     WELCOME = 65
     REFUSE = 66
     ACK = 67
@@ -102,6 +99,7 @@ class FrameKind(IntEnum):
     TAKEOVER = 70
     UNWRITABLE = 71
     ROLE = 72
+    RECENT = 73
 
 
 class BeginFlag(IntEnum):
@@ -413,20 +411,6 @@ class Unwritable:
         )
 
 
-def check_units(units: Runs) -> None:
-    """The units that a DIGESTS, WANT or UNWRITABLE frame names. Raises ValueError."""
-    if len(units.firsts) > MAX_DIGESTS:
-        raise ValueError(f"{len(units.firsts)} runs in a frame that takes {MAX_DIGESTS}")
-    if not len(units.firsts):
-        return
-    if int(units.counts.min()) <= 0:
-        raise ValueError("a run of units is empty")
-    if int(units.firsts.min()) < 0 or int(units.firsts.max()) > MAX_SECTOR:
-        raise ValueError(f"a run of units begins past unit {MAX_SECTOR}")
-    if units.total() > MAX_DIGESTS:
-        raise ValueError(f"{units.total()} units in a frame that takes {MAX_DIGESTS}")
-
-
 def _same_runs(one: Runs, other: Runs) -> bool:
     return np.array_equal(one.firsts, other.firsts) and np.array_equal(one.counts, other.counts)
 
@@ -492,5 +476,5 @@ class Ack:
 Frame = (
     Hello | Begin | Blocks | Digests | Stream | Commit | Ping | Bye | Generation | Standing | Handover
     | Welcome | Refuse | Ack | Want | Pong | Takeover | Unwritable | Role
-    | Transaction | Completed | NamedMark
+    | Transaction | Completed | NamedMark | Recall | Recent
 )  # fmt: skip

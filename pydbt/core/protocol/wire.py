@@ -23,11 +23,12 @@ from pydbt.core.protocol.digests import DIGEST_BYTES
 from pydbt.core.protocol.frames import Frame, FrameKind
 from pydbt.core.protocol.layout import Layout
 from pydbt.core.protocol.mark import MARK, MAX_MARK_BYTES, NamedMark
+from pydbt.core.protocol.recent import Recall, Recent
 from pydbt.core.protocol.role import Role
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.stream_times import MAX_TIMES, StreamTimes, times_bytes
 from pydbt.core.protocol.transaction import Transaction
-from pydbt.core.protocol.unit_rows import UNIT_ROW_BYTES, decode_units, encode_units
+from pydbt.core.protocol.unit_rows import MAX_DIGESTS, UNIT_ROW_BYTES, check_units, decode_units, encode_units
 from pydbt.core.protocol.wire_json import decode_json, json_body
 from pydbt.core.units import KIB, MIB, Buffer
 
@@ -48,11 +49,13 @@ _BLOCKS = Layout(batch="Q", extent_count="I", payload_bytes="I")
 _DIGESTS = Layout(batch="Q", extent_count="I", unit_bytes="I")
 _WANT = Layout(batch="Q", extent_count="I", reserved="I")
 _UNWRITABLE = Layout(extent_count="I", unit_bytes="I")
+_RECENT = Layout(extent_count="I", unit_bytes="I")
 _STREAM = Layout(first="Q", last="Q", extent_count="I", payload_bytes="I")
 _BEGIN = Layout(resync="Q", epoch="Q", total_bytes="Q", flags="I", reserved="I")
 _COMMIT = Layout(resync="Q", sequence="Q")
 _PING = Layout(token="Q", sequence="Q")
 _PONG = Layout(token="Q")
+_RECALL = Layout(limit_bytes="Q")
 _ACK = Layout(
     sequence="Q", batch="Q", resync_committed="Q", applied_sequence="Q", staged_bytes="Q", replica_state="B", reserved="7x"
 )  # fmt: skip
@@ -73,14 +76,16 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
     FrameKind.PING: (_PING.size, _PING.size),
     FrameKind.PONG: (_PONG.size, _PONG.size),
+    FrameKind.RECALL: (_RECALL.size, _RECALL.size),
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
     FrameKind.BLOCKS: (_BLOCKS.size, MAX_BODY_BYTES),
     FrameKind.STREAM: (_STREAM.size, MAX_BODY_BYTES),
     FrameKind.COMPLETED: (COMPLETED.size, MAX_COMPLETED_BYTES),
     FrameKind.MARK: (MARK.size, MAX_MARK_BYTES),
-    FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + f.MAX_DIGESTS * (UNIT_ROW_BYTES + DIGEST_BYTES)),
-    FrameKind.WANT: (_WANT.size, _WANT.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
-    FrameKind.UNWRITABLE: (_UNWRITABLE.size, _UNWRITABLE.size + f.MAX_DIGESTS * UNIT_ROW_BYTES),
+    FrameKind.DIGESTS: (_DIGESTS.size, _DIGESTS.size + MAX_DIGESTS * (UNIT_ROW_BYTES + DIGEST_BYTES)),
+    FrameKind.WANT: (_WANT.size, _WANT.size + MAX_DIGESTS * UNIT_ROW_BYTES),
+    FrameKind.UNWRITABLE: (_UNWRITABLE.size, _UNWRITABLE.size + MAX_DIGESTS * UNIT_ROW_BYTES),
+    FrameKind.RECENT: (_RECENT.size, _RECENT.size + MAX_DIGESTS * UNIT_ROW_BYTES),
 }
 _FLAGS = {FrameKind.BLOCKS: FLAG_ZSTD, FrameKind.STREAM: FLAG_ZSTD | FLAG_TIMES, FrameKind.DIGESTS: FLAG_ZSTD}
 _DIGESTS_LEVEL = 1
@@ -187,6 +192,9 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Unwritable():
             table = _UNWRITABLE.pack(len(frame.units.firsts), frame.unit_bytes)
             return FrameKind.UNWRITABLE, 0, [table + encode_units(frame.units)]
+        case Recent():
+            table = _RECENT.pack(len(frame.units.firsts), frame.unit_bytes)
+            return FrameKind.RECENT, 0, [table + encode_units(frame.units)]
         case f.Ack():
             numbers = (frame.sequence, frame.batch, frame.resync_committed, frame.applied_sequence)
             told = _PROGRESS.pack(frame.progress) if frame.progress else b""
@@ -199,6 +207,8 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
             return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
+        case Recall():
+            return FrameKind.RECALL, 0, [_RECALL.pack(frame.limit_bytes)]
         case Completed():
             return FrameKind.COMPLETED, 0, [frame.to_bytes()]
         case NamedMark():
@@ -271,27 +281,34 @@ def _payload(header: FrameHeader, extents: SectorTable, rest: memoryview, size: 
 
 def _decode_digests(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, unit_bytes = _DIGESTS.unpack_from(body)
-    rows, rest = _rows(body, _DIGESTS.size, count, f.MAX_DIGESTS)
+    rows, rest = _rows(body, _DIGESTS.size, count, MAX_DIGESTS)
     units = decode_units(rows)
     digests: Buffer = rest
     if header.flags & FLAG_ZSTD:
-        f.check_units(units)  # it bounds what is decompressed
+        check_units(units)  # it bounds what is decompressed
         (digests,) = _unpack_payload(header, rest, units.total() * DIGEST_BYTES)
     return f.Digests(batch, units, digests, unit_bytes)
 
 
 def _decode_want(header: FrameHeader, body: memoryview) -> Frame:
     batch, count, reserved = _WANT.unpack_from(body)
-    rows, rest = _rows(body, _WANT.size, count, f.MAX_DIGESTS)
+    rows, rest = _rows(body, _WANT.size, count, MAX_DIGESTS)
     _zero(reserved + len(rest))
     return f.Want(batch, decode_units(rows))
 
 
 def _decode_unwritable(header: FrameHeader, body: memoryview) -> Frame:
     count, unit_bytes = _UNWRITABLE.unpack_from(body)
-    rows, rest = _rows(body, _UNWRITABLE.size, count, f.MAX_DIGESTS)
+    rows, rest = _rows(body, _UNWRITABLE.size, count, MAX_DIGESTS)
     _zero(len(rest))
     return f.Unwritable(decode_units(rows), unit_bytes)
+
+
+def _decode_recent(header: FrameHeader, body: memoryview) -> Frame:
+    count, unit_bytes = _RECENT.unpack_from(body)
+    rows, rest = _rows(body, _RECENT.size, count, MAX_DIGESTS)
+    _zero(len(rest))
+    return Recent(decode_units(rows), unit_bytes)
 
 
 def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
@@ -318,11 +335,13 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.DIGESTS: _decode_digests,
     FrameKind.WANT: _decode_want,
     FrameKind.UNWRITABLE: _decode_unwritable,
+    FrameKind.RECENT: _decode_recent,
     FrameKind.ACK: _decode_ack,
     FrameKind.BEGIN: _decode_begin,
     FrameKind.COMMIT: lambda header, body: f.Commit(*_COMMIT.unpack(body)),
     FrameKind.PING: lambda header, body: f.Ping(*_PING.unpack(body)),
     FrameKind.PONG: lambda header, body: f.Pong(*_PONG.unpack(body)),
+    FrameKind.RECALL: lambda header, body: Recall(*_RECALL.unpack(body)),
     FrameKind.HELLO: lambda header, body: decode_json(f.Hello, body),
     FrameKind.WELCOME: lambda header, body: decode_json(f.Welcome, body),
     FrameKind.REFUSE: lambda header, body: decode_json(f.Refuse, body),

@@ -17,6 +17,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.protocol.recent import Recall
 from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
@@ -303,6 +304,8 @@ class Secondary:
                 self._ack_due = at
         elif isinstance(frame, Standing | Transaction):
             self.watch.told(frame, session.hello.epoch, at)
+        elif isinstance(frame, Recall):
+            self._do(e.Send(session.connection, self.watch.recent.told(frame, session.hello.size_bytes)))
         elif self.keeper.barrier is not None or session.has_waiting:
             session.defer(frame)
         else:
@@ -313,6 +316,7 @@ class Secondary:
             match frame:
                 case f.Stream():
                     if session.accept_stream(frame, continues=self.keeper.continues(session.hello.epoch)):
+                        self.watch.recent.written(frame.extents)
                         self._store(session, frame)
                 case NamedMark() | Completed():
                     if session.accept_in_order(frame):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
+from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.told_transactions import ToldTransactions
 
 SIGN_OF_LIFE_S = 5.0
@@ -87,6 +88,7 @@ class PrimaryWatch:
         self._unreached: deque[tuple[int, Standing]] = deque(maxlen=_STANDINGS)
         self._as_of: AsOf | None = None
         self.transactions = ToldTransactions()
+        self.recent = RecentWrites()
         self.boot = ""
         self.rivals: set[str] = set()
         """The boots of other primaries that were refused for its sake; each is told once in the log."""

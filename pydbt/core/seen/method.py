@@ -12,7 +12,7 @@ from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import MODE_MOVES, PHASE_MOVES
 from pydbt.core.tracking.tracker import Tracker
-from pydbt.core.tracking.transaction_log import SLOT_BYTES
+from pydbt.core.tracking.transaction_log import SLOT_BYTES, LogRecordKind
 
 NEWEST_RECORDS = 200
 SHOWN_LISTS = 64
@@ -36,7 +36,7 @@ def method_of(brain: Primary) -> dict[str, Any]:
     tracker = brain.state.tracker
     updates, lists, is_complete = _lists(tracker)
     return {
-        "log": _log(tracker),
+        "log": _log(tracker, brain.transactions.names()),
         "dirty_map": _map(tracker.dirty),
         "pending_map": _map(tracker.pending),
         "updates": updates,
@@ -45,7 +45,8 @@ def method_of(brain: Primary) -> dict[str, Any]:
     }
 
 
-def _log(tracker: Tracker) -> dict[str, Any]:
+def _log(tracker: Tracker, names: dict[int, str]) -> dict[str, Any]:
+    """``names``: of the file system's transactions, by sequence number."""
     log = tracker.log
     records = [
         {
@@ -53,6 +54,7 @@ def _log(tracker: Tracker) -> dict[str, Any]:
             "slot": record.position % log.capacity_slots,
             "kind": record.kind.name,
             "transaction": record.transaction,
+            "name": names.get(record.sequence) if record.kind is LogRecordKind.FILE_SYSTEM else None,
             "sequence": record.sequence,
             "first_block": record.first_block,
             "count": record.count,

@@ -165,7 +165,7 @@ class FollowedLog:
             or sectors.max() + block_bytes // SECTOR_BYTES > stop
         ):
             return None
-        return self._parser.blocks_written(places.tolist(), data)
+        return self._parser.blocks_written(places, data)
 
     def _touching(self, records: Records) -> tuple[Integers, Integers]:
         """Which records write to a region, and the first region that each writes to."""

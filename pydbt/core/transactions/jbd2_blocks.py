@@ -27,19 +27,18 @@ _REVOKES, WIDE, _ASYNC_COMMIT, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x1, 0x2, 0x4,
 _KNOWN_INCOMPAT = _REVOKES | WIDE | _ASYNC_COMMIT | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
 _DEFAULT_FAST_COMMIT_BLOCKS = 256
 _MIN_JOURNAL_BLOCKS = 1024
-_TAIL_BYTES = 4  # struct jbd2_journal_block_tail
-_SAME_UUID, _LAST_TAG = 0x2, 0x8
+TAIL_BYTES = 4  # struct jbd2_journal_block_tail
+SAME_UUID, LAST_TAG = 0x2, 0x8
 _UUID_BYTES = 16
 _TAG_V3, _TAG, _TAG_WIDE = struct.Struct(">4I"), struct.Struct(">IHH"), struct.Struct(">IHHI")
 _TAG_V2, _TAG_WIDE_V2 = struct.Struct(">IHH2x"), struct.Struct(">IHHI2x")
 TAG_BYTES = _TAG_V3.size
 FIRST_TAG_END = HEADER_BYTES + TAG_BYTES + _UUID_BYTES
-_FLAGS_BYTE, _BEHIND_FLAGS_BYTES = 19, 9  # the lowest byte of the first tag's flags; it, and what follows it in a tag
 _REVOKE_HEADER_BYTES = 16
-_COMMIT_SUM_OFFSET, _SUM_BYTES = 16, 4
+COMMIT_SUM_OFFSET, _SUM_BYTES = 16, 4
 _NO_SUM = bytes(_SUM_BYTES)
 _COMMIT_TIME = struct.Struct(">QI")
-_COMMIT_TIME_OFFSET = 48
+COMMIT_TIME_OFFSET = 48
 _ALL_ONES = 0xFFFFFFFF
 
 
@@ -93,52 +92,36 @@ class JournalSuperblock:
         if self.full_tag_sums and (found := self._usual_tags(block)) is not None:
             return found
         layout = self._tag_layout()
-        end = self.block_bytes - (_TAIL_BYTES if self.block_sums else 0) - layout.size
+        end = self.block_bytes - (TAIL_BYTES if self.block_sums else 0) - layout.size
         position, numbers, sums = HEADER_BYTES, [], []
         while position <= end:
             low, flags, high, total = self._tag_at(layout, block, position)
             numbers.append(low | high << 32)
             sums.append(total)
             position += layout.size
-            if flags & _LAST_TAG:
+            if flags & LAST_TAG:
                 break
-            if not flags & _SAME_UUID:  # only the first tag carries the identity of the file system
+            if not flags & SAME_UUID:  # only the first tag carries the identity of the file system
                 position += _UUID_BYTES
         return numbers, sums
 
     def _usual_tags(self, block: memoryview) -> tuple[list[int], list[int]] | None:
         """The quick way for tags of version 3 as the kernel writes them: the identity stands behind the first. Else None."""
         low, flags, high, total = _TAG_V3.unpack_from(block, HEADER_BYTES)
-        if flags & _SAME_UUID:
+        if flags & SAME_UUID:
             return None
         wide = self.incompat & WIDE  # else the high half is not used
         numbers, sums = [low | high << 32 if wide else low], [total]
         begin = HEADER_BYTES + _TAG_V3.size + _UUID_BYTES
-        count = 0 if flags & _LAST_TAG else (self.block_bytes - _TAIL_BYTES - begin) // _TAG_V3.size
+        count = 0 if flags & LAST_TAG else (self.block_bytes - TAIL_BYTES - begin) // _TAG_V3.size
         for low, flags, high, total in _TAG_V3.iter_unpack(block[begin : begin + count * _TAG_V3.size]):
-            if not flags & _SAME_UUID:
+            if not flags & SAME_UUID:
                 return None
             numbers.append(low | high << 32 if wide else low)
             sums.append(total)
-            if flags & _LAST_TAG:
+            if flags & LAST_TAG:
                 break
         return numbers, sums
-
-    def usual_tags_end(self, block: memoryview) -> int:
-        """Where the tags of a descriptor block end, when they are as ``_usual_tags`` has them; else 0."""
-        flags = block[_FLAGS_BYTE]
-        if not self.full_tag_sums or flags & _SAME_UUID:
-            return 0
-        at = _FLAGS_BYTE + _UUID_BYTES
-        last = self.block_bytes - _TAIL_BYTES - _BEHIND_FLAGS_BYTES
-        while not flags & _LAST_TAG:
-            at += TAG_BYTES
-            if at > last:
-                return 0
-            flags = block[at]
-            if not flags & _SAME_UUID:
-                return 0
-        return at + _BEHIND_FLAGS_BYTES
 
     def _tag_at(self, layout: struct.Struct, block: memoryview, position: int) -> tuple[int, int, int, int]:
         if self.full_tag_sums:
@@ -159,7 +142,7 @@ class JournalSuperblock:
         """The home blocks that a revoke block names."""
         (used,) = struct.unpack_from(">I", block, HEADER_BYTES)
         kind = np.dtype(">i8" if self.incompat & WIDE else ">u4")
-        end = min(used, self.block_bytes - (_TAIL_BYTES if self.block_sums else 0))
+        end = min(used, self.block_bytes - (TAIL_BYTES if self.block_sums else 0))
         count = max(0, end - _REVOKE_HEADER_BYTES) // kind.itemsize
         found: list[int] = np.frombuffer(block, kind, count, _REVOKE_HEADER_BYTES).astype(np.int64).tolist()
         return found
@@ -168,7 +151,7 @@ class JournalSuperblock:
         """Whether a descriptor, commit or revoke block has its own checksum; true where the journal has none."""
         if not self.block_sums:
             return True
-        place = _COMMIT_SUM_OFFSET if kind == COMMIT else self.block_bytes - _TAIL_BYTES
+        place = COMMIT_SUM_OFFSET if kind == COMMIT else self.block_bytes - TAIL_BYTES
         return _sum_at(place, block, self.seed)
 
     def sum_of_block(self, sequence: int, block: memoryview) -> int:
@@ -179,7 +162,7 @@ class JournalSuperblock:
 
 def commit_time_ns(block: memoryview) -> int:
     """When a commit block was written, by the clock of its machine."""
-    seconds, nanoseconds = _COMMIT_TIME.unpack_from(block, _COMMIT_TIME_OFFSET)
+    seconds, nanoseconds = _COMMIT_TIME.unpack_from(block, COMMIT_TIME_OFFSET)
     return int(seconds) * 1_000_000_000 + int(nanoseconds)
 
 

@@ -12,18 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from pydbt.core.blocks.runs import Integers
 from pydbt.core.transactions.crc import crc32_be
 from pydbt.core.transactions.fast_commits import FastCommits
 from pydbt.core.transactions.jbd2_blocks import (
     COMMIT,
     DESCRIPTOR,
-    FIRST_TAG_END,
     HEADER,
-    HEADER_BYTES,
     JBD2_MAGIC,
     REVOKE,
-    TAG_BYTES,
-    WIDE,
     JournalSuperblock,
     NotUnderstood,
     commit_time_ns,
@@ -33,19 +30,17 @@ from pydbt.core.transactions.jbd2_blocks import (
 from pydbt.core.transactions.transaction import (
     NOTHING_NAMED,
     JournalTransaction,
-    RunsOfTags,
     RunsOfTransaction,
     TransactionState,
 )
 from pydbt.core.transactions.whole_blocks import WholeBlocks
+from pydbt.core.transactions.whole_transactions import NO_TIME_BEFORE, NUMBERS, WholeTransactions
 from pydbt.core.units import Buffer
 
-_NUMBERS = 1 << 32
 _MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 _MAX_AWAITED = (
     8_192  # blocks that were announced and have not come; a descriptor block of 64 KiB announces 8,188 at most
 )
-_NO_TIME_BEFORE = 1 << 62  # a commit time beyond it is none
 
 
 @dataclass(slots=True)
@@ -59,7 +54,7 @@ class _Open:
     named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
     revoked: RunsOfTransaction = NOTHING_NAMED
     awaited: dict[int, int] = field(default_factory=dict)  # block of the log -> the checksum in its tag
-    whole_sum: int = _NUMBERS - 1
+    whole_sum: int = NUMBERS - 1
     damage: str = ""
 
 
@@ -128,15 +123,20 @@ class Jbd2Log:
             return 0, 0
         return layout.block_bytes, layout.last_block
 
-    def blocks_written(self, indices: list[int], blocks: list[memoryview]) -> list[tuple[int, JournalTransaction]]:
+    def blocks_written(self, places: Integers, blocks: list[memoryview]) -> list[tuple[int, JournalTransaction]]:
         """Whole ``plain_blocks`` in their order: the transactions that ended, each with the place of the block that ended it."""
         ended: list[tuple[int, JournalTransaction]] = []
+        indices = places.tolist()
         place, count = 0, len(indices)
+        whole: WholeTransactions | None = None
         while place < count:
             if self._open is None and self._next is not None and self._next[1] == indices[place]:
-                place = self._whole_ones(indices, blocks, place, ended)
-                if place >= count:
-                    break
+                if whole is None and self._super is not None and self._super.full_tag_sums:
+                    whole = WholeTransactions(self._super, places, blocks)
+                if whole is not None and (found := whole.from_here(place, *self._next)):
+                    ended += found
+                    place = self._behind(*found[-1])
+                    continue
             index, block = indices[place], blocks[place]
             place += 1
             if block[:4] == _MAGIC:
@@ -149,43 +149,12 @@ class Jbd2Log:
                 self._open.awaited.pop(index, None)
         return ended
 
-    def _whole_ones(
-        self,
-        indices: list[int],
-        blocks: list[memoryview],
-        place: int,
-        ended: list[tuple[int, JournalTransaction]],
-    ) -> int:
-        """Transactions of one descriptor block, all of whose blocks stand together: the quick way. The place behind the last."""
-        layout = self._super
-        assert layout is not None and self._next is not None
-        number, index = self._next
-        count, wide = len(indices), bool(layout.incompat & WIDE)
-        while place < count and indices[place] == index:
-            descriptor = blocks[place]
-            end = layout.usual_tags_end(descriptor)
-            copies = (end - FIRST_TAG_END) // TAG_BYTES + 1
-            last = place + copies + 1
-            if not end or last >= count or indices[place : last + 1] != list(range(index, index + copies + 2)):
-                break
-            commit = blocks[last]
-            if HEADER.unpack_from(descriptor) != (JBD2_MAGIC, DESCRIPTOR, number):
-                break
-            if HEADER.unpack_from(commit) != (JBD2_MAGIC, COMMIT, number):
-                break
-            if not layout.sum_is_right(DESCRIPTOR, descriptor) or not layout.sum_is_right(COMMIT, commit):
-                break
-            time_ns = commit_time_ns(commit)
-            named = RunsOfTags(bytes(descriptor[HEADER_BYTES:end]), copies, wide, layout.block_bytes)
-            one = JournalTransaction(
-                str(number), number, TransactionState.COMMITTED, time_ns if 0 < time_ns < _NO_TIME_BEFORE else None,
-                index, copies + 2, number, named, NOTHING_NAMED,
-            )  # fmt: skip
-            ended.append((last, one))
-            self._last = number
-            place, number, index = last + 1, (number + 1) % _NUMBERS, layout.behind(index, copies + 2)
-        self._next = number, index
-        return place
+    def _behind(self, place: int, last: JournalTransaction) -> int:
+        """Go on behind this one, whose commit is at a place of a batch: the place behind it."""
+        assert self._super is not None
+        self._last = last.number
+        self._next = (last.number + 1) % NUMBERS, self._super.behind(last.first_block, last.block_count)
+        return place + 1
 
     @staticmethod
     def _take_copies(awaited: dict[int, int], indices: list[int], place: int) -> int:
@@ -283,8 +252,8 @@ class Jbd2Log:
         and where nothing is to be replayed that of the next transaction (jbd2_mark_journal_empty)."""
         least = [] if self._tail is None else [self._tail]
         if not layout.start_block and self._last is not None:
-            least.append((self._last + 1) % _NUMBERS)
-        return any((layout.sequence - one) % _NUMBERS >= _NUMBERS // 2 for one in least)
+            least.append((self._last + 1) % NUMBERS)
+        return any((layout.sequence - one) % NUMBERS >= NUMBERS // 2 for one in least)
 
     def _started_at(self, layout: JournalSuperblock) -> list[JournalTransaction]:
         """Where the superblock tells that the log starts, unless that is behind what is followed: then it is the log's tail.
@@ -296,10 +265,10 @@ class Jbd2Log:
         ended: list[JournalTransaction] = []
         current = self._open
         if current is not None:
-            if not 0 < (layout.sequence - current.number) % _NUMBERS < _NUMBERS // 2:
+            if not 0 < (layout.sequence - current.number) % NUMBERS < NUMBERS // 2:
                 return []
             ended = self._abandon("the file system was mounted anew")
-        if self._next is None or (layout.sequence - self._next[0]) % _NUMBERS < _NUMBERS // 2:
+        if self._next is None or (layout.sequence - self._next[0]) % NUMBERS < NUMBERS // 2:
             self._next = layout.sequence, layout.start_block
         return ended
 
@@ -325,7 +294,7 @@ class Jbd2Log:
             current = self._open = _Open(number, index, index)
         if current is None or (number, index) != (current.number, current.next_block):
             expected = current.number if current is not None else self._next[0] if self._next is not None else None
-            if expected is not None and (number - expected) % _NUMBERS >= _NUMBERS // 2:
+            if expected is not None and (number - expected) % NUMBERS >= NUMBERS // 2:
                 return []  # of an earlier transaction: it is read again, or left over
             if kind != COMMIT:
                 return []
@@ -363,16 +332,16 @@ class Jbd2Log:
             current.damage = f"{len(current.awaited)} of its blocks did not come before its commit block"
         elif self._super.summed_as_a_whole and whole_sum(block) not in (None, current.whole_sum):
             current.damage = current.damage or "its checksum is wrong"
-        self._next = (current.number + 1) % _NUMBERS, current.next_block
+        self._next = (current.number + 1) % NUMBERS, current.next_block
         self._last = current.number
         self._open = None
         state = TransactionState.ABANDONED if current.damage else TransactionState.COMMITTED
         time_ns = commit_time_ns(block)
-        return self._ended(current, state, time_ns if 0 < time_ns < _NO_TIME_BEFORE else None)
+        return self._ended(current, state, time_ns if 0 < time_ns < NO_TIME_BEFORE else None)
 
     def _found_footing(self, index: int, number: int) -> list[JournalTransaction]:
         assert self._super is not None
-        self._next = (number + 1) % _NUMBERS, self._super.behind(index, 1)
+        self._next = (number + 1) % NUMBERS, self._super.behind(index, 1)
         self._last = number
         return []
 

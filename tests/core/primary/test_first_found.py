@@ -15,8 +15,9 @@ def test_how_much_was_found_in_the_first_percent_and_where_it_was_likely() -> No
         words
     )
     assert (
-        "and 4.0 MiB where the log of the file system had told of changes (7.0 MiB, compared before all else)" in words
-    )
+        "and 4.0 MiB where the log of the file system, or the last writes to the secondary, had told of changes "
+        "(7.0 MiB, compared before all else)"
+    ) in words
 
 
 def test_nothing_is_told_where_nothing_was_likely_or_nothing_differed() -> None:

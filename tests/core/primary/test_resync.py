@@ -107,7 +107,7 @@ def test_a_reading_is_offered_and_only_what_differs_is_sent() -> None:
 
 def test_how_early_the_differences_were_found_is_told_once() -> None:
     state, _, resync = resync_of(*range(64))
-    state.likely = runs((40, 2))
+    state.likely.by_log(runs((40, 2)))
     resync = Resync(state, QuietBitmap(state, 0.0), 4, 0.0)
     resync.begin_pass(0.0)
     asked = [effect for effect in taken_effects(state) if isinstance(effect, ReadBlocks)]
@@ -119,7 +119,7 @@ def test_how_early_the_differences_were_found_is_told_once() -> None:
         taken_effects(state)
     resync.all_compared()
     assert "of 8.0 KiB that differed" in lines(state, "info")[-1]
-    assert not state.likely.total()
+    assert not state.likely.runs.total()
 
 
 def test_a_reading_that_is_the_same_is_in_sync_and_its_memory_is_free() -> None:

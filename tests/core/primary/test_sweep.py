@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
+from pydbt.core.primary.likely import Likely
 from pydbt.core.primary.sweep import WINDOW_BYTES, Sweep
+from pydbt.core.protocol.recent import Recent
 from pydbt.core.units import Geometry
 
 
@@ -34,6 +37,12 @@ def test_a_pass_takes_every_pending_block_once_in_device_order(blocks):
 LIKELY = st.lists(st.tuples(st.integers(-5, 100_100), st.integers(0, 400)), max_size=60)
 
 
+def named(runs: Runs, size_bytes: int, block_bytes: int = 4096) -> Likely:
+    likely = Likely(Geometry(size_bytes, block_bytes))
+    likely.by_log(runs)
+    return likely
+
+
 @given(st.sets(st.integers(0, 99_999), min_size=1, max_size=600), LIKELY)
 def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once(blocks, likely):
     _, pending = sweep_of(list(blocks))
@@ -45,7 +54,7 @@ def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once
         lambda: next(numbers),
         rate_limit_bytes=None,
         now=0.0,
-        likely=Runs(firsts, counts),
+        likely=named(Runs(firsts, counts), 100_000 * 4096),
     )
     first: list[int] = []
     rest: list[int] = []
@@ -63,7 +72,7 @@ def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once
 def test_what_is_likely_is_read_in_its_order_and_a_second_time_only_when_it_is_written() -> None:
     _, pending = sweep_of(list(range(5000)))
     numbers = iter(range(1, 1 << 30))
-    likely = Runs(np.array([4000, 10, 4100], np.int64), np.array([256, 256, 500], np.int64))
+    likely = named(Runs(np.array([4000, 10, 4100], np.int64), np.array([256, 256, 500], np.int64)), 5000 * 4096)
     sweep = Sweep(Geometry(5000 * 4096), pending, lambda: next(numbers), rate_limit_bytes=None, now=0.0, likely=likely)
     sweep.begin_pass()
     taken = [sweep.next_reading(0.0)[1].runs.blocks().tolist() for _ in range(4)]
@@ -77,10 +86,32 @@ def test_what_is_likely_is_read_in_its_order_and_a_second_time_only_when_it_is_w
 def test_small_blocks_are_read_in_whole_units_of_a_comparison_also_where_differences_are_likely() -> None:
     pending = DirtyMap(64)
     pending.set_range(0, 64)
-    likely = Runs(np.array([13, 62], np.int64), np.array([1, 9], np.int64))
+    likely = named(Runs(np.array([13, 62], np.int64), np.array([1, 9], np.int64)), 63 * 1024 + 512, 1024)
     sweep = Sweep(Geometry(63 * 1024 + 512, 1024), pending, lambda: 1, rate_limit_bytes=None, now=0.0, likely=likely)
     _, transit = sweep.next_reading(0.0)
     assert transit.runs.blocks().tolist() == [12, 13, 14, 15, 60, 61, 62, 63]
+
+
+def test_what_the_secondary_tells_in_the_middle_of_a_pass_is_read_next() -> None:
+    _, pending = sweep_of(list(range(5000)))
+    likely = named(Runs(np.array([4000, 300], np.int64), np.array([256, 1], np.int64)), 5000 * 4096)
+    numbers = iter(range(1, 1 << 30))
+    sweep = Sweep(Geometry(5000 * 4096), pending, lambda: next(numbers), rate_limit_bytes=None, now=0.0, likely=likely)
+    assert [sweep.next_reading(0.0)[1].runs.blocks().tolist()[0] for _ in range(3)] == [4000, 300, 0]
+    likely.written_last(Recent(Runs(np.array([3000, 4000], np.int64), np.array([2, 9], np.int64)), 4096))
+    _, transit = sweep.next_reading(0.0)
+    assert transit.likely and transit.runs.blocks().tolist() == [3000, 3001]
+    assert not sweep.next_reading(0.0)[1].likely
+
+
+def test_many_that_are_compared_already_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydbt.core.primary.sweep.MAX_LIKELY_LOOKS", 3)
+    _, pending = sweep_of([7, 80])
+    likely = named(Runs(np.array([*range(20, 25), 80]), np.ones(6, np.int64)), 5000 * 4096)
+    sweep = Sweep(Geometry(5000 * 4096), pending, lambda: 1, rate_limit_bytes=None, now=0.0, likely=likely)
+    _, transit = sweep.next_reading(0.0)
+    assert transit.runs.blocks().tolist() == [7, 80] and not transit.likely, "in device order by now"
+    assert sweep.next_reading(0.0) is None and sweep.next_reading(0.0) is None and not pending.any()
 
 
 def test_a_block_written_while_it_is_read_stays_pending_after_its_acknowledgement():

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.protocol.frames import MAX_DIGESTS, Want
-from pydbt.core.protocol.unit_rows import decode_units, encode_units
+from pydbt.core.protocol.frames import Want
+from pydbt.core.protocol.unit_rows import MAX_DIGESTS, decode_units, encode_units
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 54), st.integers(0, (1 << 32) - 1)), max_size=9))

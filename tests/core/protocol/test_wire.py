@@ -23,6 +23,7 @@ from pydbt.core.protocol.completed import COMPLETED_DTYPE, Completed
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.protocol.recent import Recall, Recent
 from pydbt.core.protocol.role import Role
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.stream_times import StreamTimes
@@ -115,6 +116,8 @@ EXAMPLES: dict[str, f.Frame] = {
     "want": f.Want(10, Runs(np.array([4]), np.array([1]))),
     "pong": f.Pong(77),
     "unwritable": f.Unwritable(Runs(np.array([4, 1 << 40]), np.array([1, 3])), 4096),
+    "recall": Recall(1 << 30),
+    "recent": Recent(Runs(np.array([1 << 40, 4]), np.array([3, 1])), 4096),
     "role": Role(
         "promoted",
         "2026-01-02T03:04:05+00:00",
@@ -315,12 +318,12 @@ def test_a_payload_that_is_not_that_of_its_extents_is_refused(
         wire.decode_body(*_split(wrap(f.FrameKind.BLOCKS, body, flags)))
 
 
-@pytest.mark.parametrize("name", ["want", "begin", "ack", "unwritable"])
+@pytest.mark.parametrize("name", ["want", "begin", "ack", "unwritable", "recent"])
 def test_what_has_no_meaning_yet_is_zero_or_the_frame_is_refused(name: str) -> None:
     """So that a later version may give it one, and this one does not take it for something else."""
     body = bytearray(joined(EXAMPLES[name])[wire.FRAME_HEADER_BYTES :])
     kind = f.FrameKind[type(EXAMPLES[name]).__name__.upper()]
-    if name == "unwritable":
+    if name in ("unwritable", "recent"):
         body += b"\0\1"
     else:
         body[{"want": 12, "begin": 28, "ack": 47}[name]] = 1

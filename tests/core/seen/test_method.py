@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from pydbt.core.seen.method import (
     method_of,
 )
 from pydbt.core.units import Geometry
+from tests.core.primary.test_file_system_transactions import COMPLETE, SUBMIT, Story, ended
 
 BLOCKS = 1 << 20
 GEOMETRY = Geometry(BLOCKS * 4096 - 512, 4096)
@@ -53,10 +55,23 @@ def test_the_figures_of_the_patent_are_shown_as_they_stand() -> None:
     assert (log["start"], log["end"], log["active_transactions"], log["more"]) == (2, 4, 1, 0)
     kept, done = log["records"]
     assert kept == {
-        "position": 2, "slot": 2, "kind": "WRITE", "transaction": 2, "sequence": 3, "first_block": 1, "count": 1, "remaining": 1,
-        "active": True,
+        "position": 2, "slot": 2, "kind": "WRITE", "transaction": 2, "name": None, "sequence": 3, "first_block": 1, "count": 1,
+        "remaining": 1, "active": True,
     }  # fmt: skip
     assert (done["kind"], done["transaction"], done["count"], done["active"]) == ("DONE", 1, 1, False)
+
+
+def test_a_transaction_of_the_file_system_stands_in_the_log_by_its_name() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), (COMPLETE, 1), (COMPLETE, 2), done=(ended(1, 48_211, 1, 2),))
+    story.acknowledge(1)
+    brain = SimpleNamespace(state=story.state, transactions=story.transactions)
+    records = method_of(brain)["log"]["records"]  # type: ignore[arg-type]
+    assert [(one["kind"], one["name"]) for one in records if one["kind"] != "DONE"] == [
+        ("WRITE", None),
+        ("FILE_SYSTEM", "48211"),
+        ("FILE_SYSTEM", "48211"),
+    ]
 
 
 def test_the_answer_is_bounded_and_says_what_it_leaves_out() -> None:

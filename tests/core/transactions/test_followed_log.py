@@ -315,6 +315,10 @@ def in_one_piece(generator: random.Random) -> list[Written]:
     for offset, data in built.writes:
         if generator.random() < damage:
             continue
+        if generator.random() < damage / 2:
+            spoiled = bytearray(data)
+            spoiled[generator.randrange(len(data) if generator.random() < 0.3 else 64)] ^= 1 << generator.randrange(8)
+            data = bytes(spoiled)
         for _ in range(1 + (generator.random() < damage)):
             batches[-1].write(FIRST + offset, data)
         if generator.random() < 0.02:

@@ -110,7 +110,10 @@ def method(made: Made, now: float, began: float) -> dict[str, Any]:
                                 "first_block": 0, "count": 2, "remaining": 0, "active": False})  # fmt: skip
                 continue
             block = (transaction * 7919) % (made.size_bytes // 4096)
-            records.append({"position": position + step, "kind": "WRITE", "transaction": transaction, "sequence": transaction * 3,
+            is_named = step % 8 == 6  # a transaction of the file system: its blocks of the file system's own log
+            kind, name = ("FILE_SYSTEM", str(transaction // 2)) if is_named else ("WRITE", None)
+            records.append({"position": position + step, "kind": kind, "transaction": transaction, "name": name,
+                            "sequence": transaction * 3,
                             "first_block": block, "count": 1 + step % 3 * 7, "remaining": 1, "active": step > 11})  # fmt: skip
         lists = [
             {
@@ -130,7 +133,7 @@ def method(made: Made, now: float, began: float) -> dict[str, Any]:
         "secondary": "10.0.0.2:7790", "secondaries": ["10.0.0.2:7790"], "mode": mode, "mode_since": seen["mode_since"],
         "why": why,
         "phase": "sweeping" if is_copying else "idle", "phase_since": seen["mode_since"], "waiting_for": "",
-        "connection_problem": "", "block_bytes": 4096,
+        "connection_problem": "", "block_bytes": 4096, "file_system": "ext4",
         "log": {"capacity_slots": CAPACITY, "used_slots": len(records) * 40, "slot_bytes": 64,
                 "start": position % CAPACITY, "end": (position + len(records)) % CAPACITY, "more": 0,
                 "active_transactions": sum(one["active"] for one in records), "records": records},

@@ -50,6 +50,7 @@ from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.recent import Recent
 from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper, role_answer
@@ -142,6 +143,16 @@ around(
     "what is likely to differ is not read", Sweep, "_take_likely",
     lambda right, self, room: right(self, room) and None,
 )  # fmt: skip
+
+
+def _only_told(right: Callable, self: recognition.Recognition, told: f.Unwritable | Recent) -> None:
+    right(self, told)
+    if isinstance(told, Recent):
+        self._state.tracker.pending.clear()
+        self._state.tracker.pending.set_extents(*Runs.of_blocks(self._state.likely.runs.blocks()))
+
+
+around("what the secondary got last stands for all else", recognition.Recognition, "told", _only_told)
 instead("what is missing needs no heartbeat that was answered", overview, "is_fresh", lambda *given: True)
 instead("what is staged counts as in sync", State, "rolled_back", None)
 instead("what is written alone gets no new generation", Ancestry, "written_alone", lambda self: None)

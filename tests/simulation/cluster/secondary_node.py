@@ -21,6 +21,7 @@ from pydbt.core.errors import DeviceError, MediumError, StateError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.protocol.recent import RECENT_WRITES
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BadBlocks
 from pydbt.core.secondary.journal import JournalRecordKind, record_extents
@@ -204,7 +205,7 @@ class SecondaryNode:
         self.link = Link(clock, rng)
         self.versions: random.Random | None = None  # where each boot may be of a program that knows no keyed digests
         self.keyless = False
-        self.keeps_history = True
+        self.keeps_history = self.recalls = True
         self.marks: dict[int, Found] = {}  # as they became durable, by number
         self.images: dict[tuple[int, int], bytes] = {}  # of a secondary that keeps times and marks, by position
         self.on_completed: Callable[[SecondaryNode, Completed, int], None] = lambda *told: None
@@ -412,6 +413,8 @@ class SecondaryNode:
             frame = replace(frame, digest_key=None)
         if not self.keeps_history and isinstance(frame, f.Welcome):
             frame = replace(frame, features=tuple(one for one in frame.features if one != f.HISTORY), marks=None)
+        if not self.recalls and isinstance(frame, f.Welcome):
+            frame = replace(frame, features=tuple(one for one in frame.features if one != RECENT_WRITES))
         if isinstance(frame, (f.Welcome, f.Ack)):
             self._tell(frame)
         if identifier in self.connections:

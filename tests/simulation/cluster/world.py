@@ -28,6 +28,8 @@ HEAL_S = 400.0
 HEAL_STEPS = 4000
 # In one of this many worlds the secondaries change between programs with and without keyed digests.
 KEYLESS_EVERY = 8
+# Worlds in which a secondary tells what it got last. Older mistakes are caught in others, by worlds as they were.
+RECALL_EVERY, RECALL_AT = 10, 6
 
 
 class World:
@@ -49,6 +51,7 @@ class World:
             node.link.delay, node.link.bytes_per_second = shape.delay, shape.bytes_per_second
             node.on_boot = self._note_boot
             node.keeps_history = has_history(plan.seed)
+            node.recalls = plan.seed % RECALL_EVERY == RECALL_AT
             node.on_completed = lambda *told: self.marks.completed(*told)
             if plan.seed % KEYLESS_EVERY == KEYLESS_EVERY - 1:
                 node.versions = random.Random(f"versions of {node.name} in {plan.seed}")

@@ -120,6 +120,7 @@ function numeral(x, y, number, toX, toY) {
 function recordWords(record) {
   if (record.isDone) return record.count > 1 ? `DONE with transactions ${format.count(record.transaction)}–${format.count(record.transaction + record.count - 1)}` : `DONE with transaction ${format.count(record.transaction)}`;
   const blocks = record.count > 1 ? `blocks ${format.count(record.first)}–${format.count(record.first + record.count - 1)}` : `block ${format.count(record.first)}`;
+  if (record.name) return `${record.name.slice(0, 40)}: ${blocks}`;
   return `transaction ${record.transaction === null ? "?" : format.count(record.transaction)}: ${blocks}`;
 }
 

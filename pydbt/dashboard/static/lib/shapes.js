@@ -23,7 +23,7 @@ export function methodOf(answer) {
       end: number(log.end),
       active: number(log.active_transactions),
       more: number(log.more) ?? 0,
-      records: list(log.records).map(recordOf),
+      records: list(log.records).map((record) => recordOf(record, text(answer.file_system))),
     },
     dirtyBlocks: number(dirty.blocks),
     sweepBlocks: number(answer.pending_map?.blocks),
@@ -37,13 +37,14 @@ export function methodOf(answer) {
   };
 }
 
-function recordOf(record) {
+function recordOf(record, fileSystem) {
   const kind = text(record.kind) ?? "write";
   return {
     kind,
     isDone: kind.toLowerCase() === "done",
     position: number(record.position),
     transaction: number(record.transaction),
+    name: text(record.name) && [fileSystem, text(record.name)].join(" ").trim(),
     sequence: number(record.sequence),
     first: number(record.first_block),
     count: number(record.count) ?? 1,

@@ -106,7 +106,7 @@ export class Method {
     const cells = (record) => [
       format.count(record.position),
       record.kind,
-      record.transaction === null ? "" : format.count(record.transaction),
+      record.name ? told(record.name, 60) : record.transaction === null ? "" : format.count(record.transaction),
       record.isDone || record.sequence === null ? "" : format.count(record.sequence),
       record.isDone ? "" : blocksWords(record),
       record.isDone ? "" : record.active ? "active" : "completed",
@@ -129,7 +129,7 @@ export class Method {
   }
 }
 
-export function blocksWords(record) {
+function blocksWords(record) {
   const last = record.first + record.count - 1;
   return record.count > 1 ? `${format.count(record.first)}–${format.count(last)}` : format.count(record.first);
 }
@@ -137,7 +137,7 @@ export function blocksWords(record) {
 function logWords(log) {
   if (log.active === null) return "Not known.";
   const fill = log.capacity ? `, ${format.percent(log.used / log.capacity)} full` : "";
-  return `${format.count(log.active)} active transactions${fill}. A record stands here from the write until the secondary has acknowledged it; then DONE is written.`;
+  return `${format.count(log.active)} active transactions${fill}. A record stands here from the write until the secondary has acknowledged it; then DONE is written. A transaction of the file system is DONE when its commit has completed as well.`;
 }
 
 function listWords(method) {
