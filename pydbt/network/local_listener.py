@@ -14,7 +14,7 @@ from pydbt.core.errors import PydbtError
 from pydbt.network.listen import BACKLOG
 from pydbt.network.local import listen_local
 
-LOOK_S = 5.0
+PLACE_LOOK_S = 5.0
 """It is looked this often whether the socket is still there."""
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class LocalListener:
         while True:
             poll = select.poll()
             poll.register(self._socket, select.POLLIN)
-            if poll.poll(LOOK_S * 1000) or self._ended:
+            if poll.poll(PLACE_LOOK_S * 1000) or self._ended:
                 return self._socket.accept()
             self._look()
 

@@ -27,7 +27,7 @@ from tests.lab.patience import until
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_listener, "LOOK_S", 0.05)
+    monkeypatch.setattr(local_listener, "PLACE_LOOK_S", 0.05)
 
 
 class Running:
@@ -87,7 +87,7 @@ def test_another_program_in_its_place_is_told_and_left_alone(tmp_path: Path, cap
 def test_an_end_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(local_listener, "LOOK_S", 3600.0)
+    monkeypatch.setattr(local_listener, "PLACE_LOOK_S", 3600.0)
     sock = listen(f"unix:{tmp_path / 's.sock'}", 0)
     assert isinstance(sock, socket.socket)
     listener = LocalListener(sock)

@@ -87,7 +87,7 @@ class Peer:
 
     # --- its record ---------------------------------------------------------------------------------------
     def remember(self, effect: ev.RememberReplica) -> None:
-        """Write down which replica this is and how far it is; a failure is logged, and tried again."""
+        """Have it written down which replica this is and how far it is; a failure is logged, and tried again."""
         record, epoch = self.record, self.brain.config.epoch
         scanned = self.scanned_whole
         self._metadata.change_record(
@@ -101,7 +101,7 @@ class Peer:
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
             unfinished=self.brain.state.replica.unfinished,
         )
-        self._metadata.save_if_possible()
+        self._metadata.save()
 
     def note(self) -> None:
         """Take down what has changed: taints, a verification that is cut off, how far the replica is. Not written yet."""

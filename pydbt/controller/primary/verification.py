@@ -243,7 +243,7 @@ class VolumeVerification:
         looked_at = result.compared_blocks + result.unreadable_blocks
         whole = self._record.compared_whole or looked_at >= geometry.block_count
         self._metadata.change_record(self._number, verify=last, compared_whole=whole)
-        self._metadata.save_if_possible()
+        self._metadata.save()
 
     def kept(self) -> dict[str, Any] | None:
         """To be written down: the last one that ended, and the block at which one under way is to resume."""

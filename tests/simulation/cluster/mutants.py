@@ -67,6 +67,7 @@ from pydbt.core.transactions.followed_log import ReadTransaction
 from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
+from pydbt.core.volume.saves import Withheld
 from pydbt.store.journal_files import JournalFiles
 from tests.simulation.cluster import mutants_of_marks
 from tests.simulation.cluster.kernel import Capture
@@ -404,6 +405,12 @@ instead(
     "one that follows is not told the volume's new name", Ancestry, "renamed",
     lambda self, name: self._become(self._state.generations.renamed(name, followed=self.followed)),
 )  # fmt: skip
+around(
+    "a secondary hears of a name before that is on the disk of its primary",
+    Withheld,
+    "rest_on",
+    lambda right, self, save: None,
+)
 around(
     "one that is removed keeps the volume's name", Fanout, "handle",
     lambda right, self, event, now, peer=None:
