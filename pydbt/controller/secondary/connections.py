@@ -66,8 +66,9 @@ class Connections:
         self._secure = secure
         self._unheard = unheard
         self._answers: dict[int, Answers] = {}
-        local = isinstance(listener, socket.socket) and listener.family == socket.AF_UNIX
-        self._listener = LocalListener(listener) if local else listener
+        self._listener: Listener | LocalListener = listener
+        if isinstance(listener, socket.socket) and listener.family == socket.AF_UNIX:
+            self._listener = LocalListener(listener)
         self._arena = arena
         self._report = report
         self._silence_s = silence_s

@@ -43,7 +43,7 @@ class Rates:
         self._last: tuple[float, float] | None = None
 
     def rate(self, at: float, bytes_so_far: float | None) -> float | None:
-        """``at``: of the monotonic clock, since a wall clock is set. None at the first look, and when the count went backwards."""
+        """``at``: of the monotonic clock, which nobody sets. None at the first look, and when the count went backwards."""
         last, self._last = self._last, None if bytes_so_far is None else (at, bytes_so_far)
         if last is None or bytes_so_far is None or at <= last[0] or bytes_so_far < last[1]:
             return None
@@ -51,7 +51,7 @@ class Rates:
 
 
 def figures_of(status: Mapping[str, Any], at: float, wire: Rates) -> Floats:
-    """The figures of a status, in the order of ``COLUMNS``; NaN where it does not know one, or has none. ``at``: as of ``Rates``."""
+    """The figures of a status, in the order of ``COLUMNS``; NaN where it knows or has none. ``at``: as of ``Rates``."""
     log, queue, journal = (_part(status, name) for name in ("log", "queue", "journal"))
     sent = _number(status, "sent_bytes")
     found: dict[str, float | None] = {

@@ -84,7 +84,7 @@ def test_a_primary_whose_clock_is_ahead_makes_no_replica_younger() -> None:
 
 
 def test_a_primary_whose_clock_was_set_back_makes_no_replica_younger() -> None:
-    """Its clock was an hour ahead when the image was made. Set right, it tells of half an hour ago: the replica is 90 minutes old."""
+    """Its clock was an hour ahead when the image was made. Set right, it tells of half an hour ago: 90 minutes."""
     told = {"as_of": "2026-01-01T12:29:59Z", "told": "2026-01-01T11:59:59Z", "behind_bytes": 0, "heard_seconds": 1.0}
     assert age_of_image(True, **told) is None
     assert age_of_image(True, **{**told, "as_of": told["told"]}) == 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.volume.saves import Withheld, Saves
+from pydbt.core.volume.saves import Saves, Withheld
 
 
 def test_a_write_that_ends_well_has_what_an_earlier_one_that_failed_was_asked_for() -> None:
