@@ -79,9 +79,10 @@ class LocalListener:
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:
-    """What is at a path; None when nothing is. A number alone may be given to the next file as well."""
+    """What is at a path; None when nothing is. A number alone may be given to the next file as well, and another mode or owner
+    makes no other socket of it."""
     try:
         found = os.lstat(path)
     except OSError:
         return None
-    return found.st_dev, found.st_ino, found.st_ctime_ns
+    return found.st_dev, found.st_ino, found.st_mtime_ns

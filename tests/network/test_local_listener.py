@@ -7,6 +7,7 @@ import logging
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,12 @@ def test_a_socket_that_was_removed_is_made_again_and_a_primary_reaches_it(
     running.place.unlink()
     until(running.is_reached, "it is reached again")
     assert caplog.text.count("was removed, and is made again") == 1
+
+
+def test_another_mode_makes_no_other_socket_of_it(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    running.place.chmod(0o660)
+    time.sleep(10 * local_listener.PLACE_LOOK_S)
+    assert running.is_reached() and "removed" not in caplog.text
 
 
 def test_a_folder_that_was_removed_with_it_is_waited_for_and_said_once(
