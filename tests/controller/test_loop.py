@@ -30,7 +30,7 @@ from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
-from pydbt.core.protocol.generations import NO_GENERATIONS
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.below import Below, mapping
 from pydbt.network.connection import FramedConnection
 from pydbt.store import map_keeper
@@ -465,3 +465,38 @@ def test_a_state_file_that_could_not_be_written_before_is_tried_once_more_at_the
         full.setattr(state_save, "save_state", fails)
         with pytest.raises(StateError, match="not saved"):
             run_to_the_end(loop)
+
+
+def test_a_secondary_is_forgotten_when_that_is_on_the_disk_and_stays_when_it_cannot_be(loop, full_disk):
+    """As long as it is on record, its map must name the blocks that it lacks."""
+    volume, told = loop.volume, []
+    volume.metadata.state = volume.metadata.state.with_record(
+        SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
+    )
+    peer = volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    loop.feed.part(peer, told.append)
+    assert volume.peers[2] is peer and 2 in volume.fanout.brains and not told
+    volume.map_writer.wait()
+    loop.take_inbox(0.0)
+    assert told == ["no space left on device"] and volume.peers[2] is peer and peer.brain.mode is Mode.REMOVED
+    full_disk()
+    give_up(loop, peer)
+    assert list(volume.peers) == list(volume.fanout.brains) == [1]
+    kept = load_state(volume.options.state_dir)
+    assert [record.slot for record in kept.secondaries] == [1] and kept.removed == ["127.0.0.1:9"]
+
+
+def test_a_secondary_that_cannot_be_written_down_is_not_there(loop, full_disk):
+    told = []
+    metadata = loop.volume.metadata
+    metadata.add("127.0.0.1:9", 7, lambda record, error: told.append((record.slot, error)))
+    written(loop.volume)
+    assert told == [(2, "no space left on device")] and [record.slot for record in metadata.state.secondaries] == [1]
+    full_disk()
+    metadata.add("127.0.0.1:9", 7, lambda record, error: told.append((record.slot, error)))
+    metadata.change(generations=Generations(9, (), (), shared=False))  # the volume has got another name meanwhile
+    written(loop.volume)
+    written(loop.volume)
+    assert told[1:] == [(2, "")] and metadata.record(2).generations.current == 9
+    kept = load_state(loop.volume.options.state_dir)
+    assert kept.record(2).generations.current == 9
