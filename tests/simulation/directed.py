@@ -31,7 +31,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
-from tests.simulation import directed_marks
+from tests.simulation import directed_marks, directed_saves
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
@@ -411,6 +411,9 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a question for the role takes the place of the primary": a_question_for_the_role_disturbs_no_primary,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a replica of another name has a say at the gate": a_stranger_has_no_say_at_the_gate,
+    "a secondary hears of a name before that is on the disk of its primary": (
+        directed_saves.a_name_that_is_not_on_the_disk_is_not_told
+    ),
     "a side in trouble tells an old primary of that alone": a_side_in_trouble_tells_that_it_is_newer,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,
