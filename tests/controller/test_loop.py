@@ -196,7 +196,7 @@ def test_one_look_makes_one_report_for_the_file_and_for_whoever_follows_it(loop,
 def test_between_two_saves_no_maps_of_several_secondaries_are_put_together(loop, monkeypatch):
     volume, united, looked = loop.volume, [], []
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-    volume.metadata.state = volume.metadata.state.with_record(record)
+    volume.metadata.state = volume.metadata.on_disk = volume.metadata.state.with_record(record)
     volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     right = volume.fanout.lacking_bytes
     monkeypatch.setattr(volume.fanout, "lacking_bytes", lambda: (united.append(1), right())[1])
@@ -272,7 +272,7 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
     """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
-    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
     peer.brain.link._retry_at = float("inf")
     if looked_at:
@@ -299,7 +299,7 @@ def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
 def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     """Its answer was lost, and the one that had asked never went on again."""
     other = SecondaryRecord(2, "h:2", phase=SyncPhase.REPLICATING)
-    loop.volume.metadata.state = replace(
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = replace(
         loop.volume.metadata.state, secondaries=(*loop.volume.metadata.state.secondaries, other)
     )
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, quiet_held=True)
@@ -318,7 +318,7 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
 
 def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     released, held_up = threading.Event(), threading.Event()
     monkeypatch.setattr(loop.volume.reader, "read_extent", lambda *_: released.wait(), raising=False)
     peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
@@ -337,7 +337,7 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
 
     def joined() -> primary_peer.Peer:
         record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-        loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+        loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
         peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
         peer.brain.quiet._retry_at = peer.brain.link._retry_at = float("inf")
         return peer
@@ -470,7 +470,7 @@ def test_a_state_file_that_could_not_be_written_before_is_tried_once_more_at_the
 def test_a_secondary_is_forgotten_when_that_is_on_the_disk_and_stays_when_it_cannot_be(loop, full_disk):
     """As long as it is on record, its map must name the blocks that it lacks."""
     volume, told = loop.volume, []
-    volume.metadata.state = volume.metadata.state.with_record(
+    volume.metadata.state = volume.metadata.on_disk = volume.metadata.state.with_record(
         SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
     )
     peer = volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))

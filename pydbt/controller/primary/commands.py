@@ -240,7 +240,7 @@ class Commands:
             raise UsageError("where only addresses are captured, a volume has one secondary: no other one can be added")
         if options.identity is None:
             check_plain_tcp(address[0], options.insecure)
-        state = volume.metadata.state
+        state = volume.metadata.on_disk  # no name that a crash of now would forget
         hello = hello_of(state, volume.device.logical_block_bytes, 0, lineage_of([state.generations]))
         connection, welcome = shake_hands(*address, hello, secure_of(options, arguments.get("peer"), None))
         part_from(connection)

@@ -95,6 +95,10 @@ class EffectRunner:
                 return self._scan(self._peer(number), whole)
             case ev.RememberReplica():
                 self._peer(number).remember(effect)
+            case ev.WriteDown():
+                peer = self._peer(number)
+                peer.write_down(effect)
+                return [(number, event) for event in peer.written_down()]
             case ev.VerifyEnded():
                 self._peer(number).verification.ended(effect)
             case _ as never:

@@ -44,11 +44,13 @@ class Feed:
         self.process()
 
     def saved(self, ended: SaveEnded) -> None:
-        """A write of the state has ended. Whoever could not be told of it is given up until it is on the disk."""
+        """A write of the state has ended: what rests on it counts. Whoever could not be told of it is given up until it is on the
+        disk."""
         volume = self._volume
         volume.metadata.ended(ended)
         for peer in list(volume.peers.values()):
             peer.connection.saved(volume.metadata.saves.durable)
+            volume.events.extend((peer.number, event) for event in peer.written_down())
             if ended.error and peer.connection.rests:
                 volume.events.append((peer.number, peer.fail(ended.error)))
 

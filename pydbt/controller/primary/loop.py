@@ -301,6 +301,7 @@ class PrimaryLoop:
         if self.fatal is not None:
             return
         volume.audit(now)
+        self.feed.process()  # what has been told by the audit is written down together with its taint, and not before
         volume.history_notice = self.seen.history_problem
         if volume.transactions is not None:
             volume.transactions.advance(now)

@@ -30,13 +30,15 @@ _log = logging.getLogger("pydbt")
 
 
 class Metadata:
-    """``state`` is the content of the file, or will be as soon as the file can be written again.
+    """``state`` is the content of the file, or will be as soon as the file can be written again. ``on_disk`` is its content, as
+    far as the loop has heard: what people are told is taken from that.
 
     Called from the loop's thread alone. ``ended`` is given what ``post`` was called with.
     """
 
     def __init__(self, state_dir: Path, state: VolumeState) -> None:
         self.state_dir, self.state = state_dir, state
+        self.on_disk = state
         self.saves = Saves()
         self.unsaved = False
         """Whether it has to be written although nothing has changed since it was asked for the last time."""
@@ -180,6 +182,8 @@ class Metadata:
             return  # of a run that ends: it was waited for
         if ended.error and ended.error != self._problem:
             _log.error("%s", ended.error)
+        if not ended.error:
+            self.on_disk = save.state
         self.unsaved, self._problem = self.unsaved or bool(ended.error), ended.error
         self.saves.ended(ended.number, well=not ended.error)
         save.tell()
@@ -193,6 +197,7 @@ class Metadata:
         self.unsaved, self._problem = bool(save.error), save.error
         if save.error:
             raise StateError(save.error)
+        self.on_disk = save.state
 
     @property
     def newest_open(self) -> StateSave | None:

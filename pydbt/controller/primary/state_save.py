@@ -23,12 +23,13 @@ class SaveEnded:
 
 
 class StateSave:
-    """``before``: done first, in the same thread. ``error`` is there for what the same thread does next."""
+    """``before``: done first, in the same thread. ``error`` is there for what the same thread does next. ``state`` is what is
+    written, as soon as it has begun."""
 
     def __init__(self, number: int, state: VolumeState, asked_at: float) -> None:
         self.number, self.asked_at = number, asked_at
         self.error = ""
-        self._state, self._before = state, list[Callable[[], None]]()
+        self.state, self._before = state, list[Callable[[], None]]()
         self._then = list[Callable[[str], None]]()
         self._lock = threading.Lock()
         self._begun = False
@@ -38,7 +39,7 @@ class StateSave:
         """Write this one instead; False when it is too late for that."""
         with self._lock:
             if not self._begun:
-                self._state = state
+                self.state = state
             return not self._begun
 
     def first(self, before: Callable[[], None]) -> None:
@@ -56,7 +57,7 @@ class StateSave:
         try:
             for act in self._before:
                 act()
-            save_state(state_dir, self._state)
+            save_state(state_dir, self.state)
         except Exception as problem:  # also a fault of ours: what waits for it would wait for ever
             if not isinstance(problem, StateError):
                 _log.exception("writing the state failed")

@@ -65,7 +65,7 @@ class WaitAnswers:
             return ()
         if self._state.mode is Mode.REFUSED:
             return list(self._patient)
-        if self._state.mode in FOLLOWING_MODES and not self._state.taints:
+        if self._state.mode in FOLLOWING_MODES and not self._state.taints and not self._state.unwritten.waits:
             over = self._landing.waits_over()
             return [token for token in over if self._holds(self._asked.get(token))] if self._asked else over
         return ()

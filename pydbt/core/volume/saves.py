@@ -39,6 +39,24 @@ class Saves:
         return max(self.durable, self._failed) < self.asked
 
 
+class Resting:
+    """What is told when a write has ended well, by number, in its order."""
+
+    def __init__(self) -> None:
+        self._numbers: deque[tuple[int, int]] = deque()  # the write that each rests on, and its own
+
+    def rest(self, save: int, number: int) -> None:
+        """This number rests on that write."""
+        self._numbers.append((save, number))
+
+    def take(self, durable: int) -> list[int]:
+        """Those that are on the disk now; each once."""
+        taken = []
+        while self._numbers and self._numbers[0][0] <= durable:
+            taken.append(self._numbers.popleft()[1])
+        return taken
+
+
 class Withheld:
     """What goes to one secondary, in its order. What tells of something rests on the write that has it: that comes first.
 
