@@ -411,9 +411,6 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "a question for the role takes the place of the primary": a_question_for_the_role_disturbs_no_primary,
     "a refused record stays in the journal": a_record_that_was_refused_is_not_found_again,
     "a replica of another name has a say at the gate": a_stranger_has_no_say_at_the_gate,
-    "a secondary hears of a name before that is on the disk of its primary": (
-        directed_saves.a_name_that_is_not_on_the_disk_is_not_told
-    ),
     "a side in trouble tells an old primary of that alone": a_side_in_trouble_tells_that_it_is_newer,
     "a stream that jumps is taken": a_stream_with_a_gap_is_refused,
     "a wait for a block that cannot get there ends well": a_wait_does_not_end_well_without_a_block,
@@ -426,5 +423,6 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
     **directed_marks.STORIES,
+    **directed_saves.STORIES,
 }
 """For each mutant that is caught by a story of its own, the story."""

@@ -65,8 +65,7 @@ class Primary:
         else:
             comparison = self.verifier = SnapshotComparison(self.state)
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
-        self.transactions = FileSystemTransactions(self.state)
-        self.marks = Marks(self.state)
+        self.transactions, self.marks = FileSystemTransactions(self.state), Marks(self.state)
         self._waits = WaitAnswers(self.state, self.landing, self.transactions)
         self._recognition, self._taints = Recognition(self.state), Taints(self.state)
         judging = self.verifier, self.landing, self._taints, self.transactions
@@ -113,10 +112,8 @@ class Primary:
                 self._follow(self.landing.told(event, self.resync, now), now)
             case PlaceMark() | MarkComing():
                 self.marks.told(event)
-            case ev.WaitAsked():
-                self._waits.asked(event)
-            case ev.WaitGone(token=token):
-                self._waits.gone(token)
+            case ev.WaitAsked() | ev.WaitGone():
+                self._waits.told(event)
             case ev.VerifyAsked():
                 self.state.left_out.found(event.free, event.in_use)
                 if self._taints.answered_by_copy(event.runs, event.answers):
@@ -132,8 +129,9 @@ class Primary:
                 self.ancestry.written_alone()
             case ev.ResumeAsked():
                 self._resume(now)
-            case ev.RoomShort(reason=reason) if self.logging:
-                self._overflow(reason, empty_records(), now)
+            case ev.RoomShort(reason=reason):
+                if self.logging:
+                    self._overflow(reason, empty_records(), now)
             case ev.Renamed(name=name):
                 self.ancestry.renamed(name)
             case ev.Tainted(reason=reason):
@@ -142,7 +140,7 @@ class Primary:
                 self.state.unwritten.written(number)
             case ev.EveryBitAsked():
                 self.quiet.retire_every_bit(now)
-            case ev.RoomShort() | ev.Tick():
+            case ev.Tick():
                 pass
             case _ as never:
                 assert_never(never)

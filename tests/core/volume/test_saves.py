@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.volume.saves import Saves, Withheld
+from pydbt.core.volume.saves import Resting, Saves, Withheld
 
 
 def test_a_write_that_ends_well_has_what_an_earlier_one_that_failed_was_asked_for() -> None:
@@ -100,3 +100,13 @@ def test_everything_is_sent_in_its_order_and_never_before_what_it_tells_of_is_du
     saves.ended(saves.ask(), well=True)
     held.saved(saves.durable)
     assert sent == list(range(len(given_at)))
+
+
+def test_what_rests_on_a_write_is_told_once_and_by_a_later_one_that_ends_well_too() -> None:
+    resting = Resting()
+    resting.rest(2, 1)
+    resting.rest(2, 2)
+    resting.rest(4, 3)
+    assert resting.take(1) == []
+    assert resting.take(3) == [1, 2] and resting.take(3) == []
+    assert resting.take(5) == [3]

@@ -250,7 +250,7 @@ def up_to_date_is_answered_for(world: World) -> None:
 
 
 def what_is_told_is_on_the_disk(world: World) -> None:
-    """A taint that the next controller would find is not called answered, and no replica up to date that it takes for a new one."""
+    """A taint that the next controller would find is not called answered, nor a replica up to date that is a new one for it."""
     written = {record.slot: record for record in world.primary.records()}
     for node, peer in world.primary.peers():
         record = written.get(peer.number)

@@ -67,9 +67,8 @@ from pydbt.core.transactions.followed_log import ReadTransaction
 from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
-from pydbt.core.volume.saves import Withheld
 from pydbt.store.journal_files import JournalFiles
-from tests.simulation.cluster import mutants_of_marks
+from tests.simulation.cluster import mutants_of_marks, mutants_of_saves
 from tests.simulation.cluster.kernel import Capture
 
 Mutant = Callable[[], AbstractContextManager]
@@ -406,12 +405,6 @@ instead(
     lambda self, name: self._become(self._state.generations.renamed(name, followed=self.followed)),
 )  # fmt: skip
 around(
-    "a secondary hears of a name before that is on the disk of its primary",
-    Withheld,
-    "rest_on",
-    lambda right, self, save: None,
-)
-around(
     "one that is removed keeps the volume's name", Fanout, "handle",
     lambda right, self, event, now, peer=None:
         right(self, ev.PauseAsked() if isinstance(event, ev.RemoveAsked) else event, now, peer),
@@ -556,3 +549,4 @@ around(
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
 )  # fmt: skip
 mutants_of_marks.add(instead, around)
+mutants_of_saves.add(MUTANTS, instead, around)
