@@ -59,7 +59,7 @@ class HistoryKeeper:
 
     def __init__(self, state_dir: Path, role: str, events: EventsSince) -> None:
         self._path, self._role, self._events = state_dir / HISTORY_FILE_NAME, role, events
-        self._looks: queue.Queue[tuple[float, Mapping[str, Any]] | None] = queue.Queue(WAITING_LOOKS_MAX)
+        self._looks: queue.Queue[tuple[float, float, Mapping[str, Any]] | None] = queue.Queue(WAITING_LOOKS_MAX)
         self._gathering, self._wire = Gathering(), Rates()
         self._changing, self._reading = threading.Lock(), threading.Lock()
         self._next_entry, self._next_event = 1, 0
@@ -74,7 +74,7 @@ class HistoryKeeper:
     def look(self, status: Mapping[str, Any]) -> None:
         """Take a status in. It never waits."""
         with contextlib.suppress(queue.Full):
-            self._looks.put_nowait((time.time(), status))
+            self._looks.put_nowait((time.time(), time.monotonic(), status))
 
     def close(self) -> None:
         """PlacedBytes down what there is; harmless when called again."""
@@ -121,9 +121,9 @@ class HistoryKeeper:
         try:
             self._begin()
             while (look := self._looks.get()) is not None:
-                moment, status = look
+                moment, looked_at, status = look
                 with self._changing:
-                    writes = self._gathering.add(moment, figures_of(status, moment, self._wire))
+                    writes = self._gathering.add(moment, figures_of(status, looked_at, self._wire))
                 writes = [*writes, *self._new_events()]
                 if writes or self._unwritten:
                     self._write(writes)

@@ -50,7 +50,10 @@ def why_unusable(identity: IdentityState, now: datetime) -> str:
         )
     if identity.ends <= now:
         subject, advice = _first_to_end(identity)
-        return f"{subject} expired at {_when(identity.ends)}: no connection can be made any more; {advice}"
+        return (
+            f"{subject} expired at {_when(identity.ends)}: no connection can be made any more; {advice} (this machine's clock "
+            f"says {_when(now)})"
+        )
     return ""
 
 

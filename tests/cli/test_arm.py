@@ -13,7 +13,7 @@ import pytest
 from pydbt.cli.group import execute
 from pydbt.controller.boot_chain import why_unarmed
 from pydbt.controller.control import ControlServer, write_saved_status
-from pydbt.controller.primary import arming, last_mark
+from pydbt.controller.primary import arming, last_mark, opening
 from pydbt.controller.primary.armed import without_arming
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -206,6 +206,7 @@ def test_an_arming_that_fails_at_any_write_of_the_state_leaves_the_last_mark(
 
     with monkeypatch.context() as broken:
         broken.setattr(arming, "save_state", fails)
+        broken.setattr(opening, "save_state", fails)
         machine.run("arm", "data").refused(7, "the disk is full")
     assert not machine.pins.exists() and machine.state.clean is not None and machine.mapped() == []
     assert "every write is tracked" in machine.done("arm", "data")

@@ -28,7 +28,7 @@ class Run:
     """Runs of one controller, with a clock of their own."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.now = folder, NOW
+        self.folder, self.now, self.monotonic = folder, NOW, 50.0
         self.events: list[Event] = []
 
     def since(self, number: int) -> tuple[tuple[Event, ...], int]:
@@ -44,12 +44,15 @@ class Run:
         keeper.look({"out_of_sync_bytes": size})
         wait_until(keeper._looks.empty, "it is taken in")
         self.now += seconds
+        self.monotonic += seconds
 
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     made = Run(tmp_path)
-    monkeypatch.setattr(history_module, "time", SimpleNamespace(time=lambda: made.now))
+    monkeypatch.setattr(
+        history_module, "time", SimpleNamespace(time=lambda: made.now, monotonic=lambda: made.monotonic)
+    )
     yield made
 
 
@@ -66,6 +69,21 @@ def test_figures_come_back_also_those_that_are_not_written_yet(run: Run) -> None
     keeper.close()
     assert (run.folder / HISTORY_FILE_NAME).stat().st_size == FILE_BYTES
     assert (run.folder / HISTORY_FILE_NAME).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("jump_s", [-0.9, 2.0, 315_360_000.0, -315_360_000.0])
+def test_a_clock_that_is_set_changes_no_rate(run: Run, jump_s: float) -> None:
+    keeper = run.begin()
+    for sent in (1000, 2000, 3000, 4000):
+        keeper.look({"sent_bytes": sent})
+        wait_until(keeper._looks.empty, "it is taken in")
+        run.now, run.monotonic = run.now + 1 + (jump_s if sent == 2000 else 0), run.monotonic + 1
+    keeper.close()
+    for span in ((NOW - 60, NOW + 60), (NOW + jump_s - 60, NOW + jump_s + 60)):
+        run.now = span[1]
+        answer = keeper.answer({"from": span[0], "until": span[1]})
+        rates = {row[answer["columns"].index("wire_rate_bytes")] for row in (*answer["rows"], *answer["least"])}
+        assert rates - {None} == {1000}, "nothing but the first look is unknown"
 
 
 def test_a_restart_is_marked_and_goes_on_where_the_file_is(run: Run) -> None:

@@ -11,9 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import below_watch, use_watch
+from pydbt.controller.primary import below_watch, state_save, use_watch
 from pydbt.controller.primary import ending as primary_ending
-from pydbt.controller.primary import metadata as primary_metadata
 from pydbt.controller.primary import peer as primary_peer
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.block_reader import THREADS
@@ -31,14 +30,14 @@ from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.quiet_bitmap import MapRequest
 from pydbt.core.protocol.frames import Welcome
-from pydbt.core.protocol.generations import NO_GENERATIONS
+from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.below import Below, mapping
 from pydbt.network.connection import FramedConnection
 from pydbt.store import map_keeper
 from pydbt.store.map_file import MAP_FILE_NAME, load_map
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
-from tests.controller.volumes import GEOMETRY
+from tests.controller.volumes import GEOMETRY, give_up, written
 from tests.lab.patience import until
 
 
@@ -197,7 +196,7 @@ def test_one_look_makes_one_report_for_the_file_and_for_whoever_follows_it(loop,
 def test_between_two_saves_no_maps_of_several_secondaries_are_put_together(loop, monkeypatch):
     volume, united, looked = loop.volume, [], []
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-    volume.metadata.state = volume.metadata.state.with_record(record)
+    volume.metadata.state = volume.metadata.on_disk = volume.metadata.state.with_record(record)
     volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
     right = volume.fanout.lacking_bytes
     monkeypatch.setattr(volume.fanout, "lacking_bytes", lambda: (united.append(1), right())[1])
@@ -229,8 +228,7 @@ def test_what_lies_below_is_looked_at_in_a_thread_and_the_loop_heeds_it_when_it_
         watched.turn(0.0)
     assert "it is unknown whether the content" in watched.report().notices[0] and not brain.state.taints
     answers.set()
-    assert watched.take_inbox(60.0)
-    watched.feed.process()
+    until(lambda: watched.turn(0.1) and brain.state.taints, "the look is heeded")
     assert brain.state.taints and watched.report().notices == ()
     assert "snapshot-merge" in str(watched.volume.metadata.state.more["below"])
 
@@ -274,7 +272,7 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
     """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
-    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, replica="cd" * 16, scan_used=not looked_at)))
     peer.brain.link._retry_at = float("inf")
     if looked_at:
@@ -301,7 +299,7 @@ def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
 def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     """Its answer was lost, and the one that had asked never went on again."""
     other = SecondaryRecord(2, "h:2", phase=SyncPhase.REPLICATING)
-    loop.volume.metadata.state = replace(
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = replace(
         loop.volume.metadata.state, secondaries=(*loop.volume.metadata.state.secondaries, other)
     )
     config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False, quiet_held=True)
@@ -314,13 +312,13 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     loop.volume.drain()
     loop.feed.process()
     assert stays.quiet.request is MapRequest.BITMAP and stays.quiet.bits is None
-    loop.feed.part(peer)
+    give_up(loop, peer)
     assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
 
 def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-    loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+    loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     released, held_up = threading.Event(), threading.Event()
     monkeypatch.setattr(loop.volume.reader, "read_extent", lambda *_: released.wait(), raising=False)
     peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
@@ -328,7 +326,7 @@ def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, m
         peer.blocks.submit(ev.ReadBlocks(1000 + number, Runs(np.array([0]), np.array([1]))))
     watch = threading.Timer(8.0, lambda: (held_up.set(), released.set()))
     watch.start()
-    loop.feed.part(peer)
+    give_up(loop, peer)
     assert not held_up.is_set(), "a disk that does not answer holds the loop up"
     watch.cancel()
     released.set()
@@ -339,13 +337,13 @@ def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_
 
     def joined() -> primary_peer.Peer:
         record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
-        loop.volume.metadata.state = loop.volume.metadata.state.with_record(record)
+        loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
         peer = loop.volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
         peer.brain.quiet._retry_at = peer.brain.link._retry_at = float("inf")
         return peer
 
     removed = joined()
-    loop.feed.part(removed)
+    give_up(loop, removed)
     stays = joined()
     near, far = socket.socketpair()
     with far:
@@ -378,20 +376,22 @@ def persisted(loop):
 @pytest.fixture
 def full_disk(monkeypatch):
     """The state file cannot be written; calling it makes room."""
-    written = primary_metadata.save_state
+    written = state_save.save_state
 
     def fails(*_):
         raise StateError("no space left on device")
 
-    monkeypatch.setattr(primary_metadata, "save_state", fails)
-    return lambda: monkeypatch.setattr(primary_metadata, "save_state", written)
+    monkeypatch.setattr(state_save, "save_state", fails)
+    return lambda: monkeypatch.setattr(state_save, "save_state", written)
 
 
 def test_a_taint_that_could_not_be_written_down_is_as_soon_as_there_is_room(loop, full_disk, monkeypatch):
     monkeypatch.setattr(loop.volume.peers[1].verification, "advance", lambda now: None)
     loop.feed.take(ev.Tainted("a write of a kind whose blocks capture does not know"))
+    written(loop.volume)
     full_disk()
     loop.check(0.0)
+    written(loop.volume)
     kept = load_state(loop.volume.options.state_dir).record(1)
     assert [entry["reason"] for entry in kept.taints] == list(loop.volume.brains[0].state.taints)
 
@@ -410,6 +410,7 @@ def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondar
     assert not persisted(loop).error
     assert load_state(loop.volume.options.state_dir).record(1).progress == 70
     peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 60, in_sync=True))
+    written(loop.volume)
     assert load_state(loop.volume.options.state_dir).record(1).progress == 60
 
 
@@ -447,7 +448,7 @@ def test_the_programs_are_not_taken_away_before_the_last_state_is_saved(loop, mo
 
     loop.commands.down = Request("down", threading.Event())
     monkeypatch.setattr(primary_ending, "drain_streams", lambda *_: False)
-    monkeypatch.setattr(type(loop.volume.metadata), "save", fails)
+    monkeypatch.setattr(state_save, "save_state", fails)
     loop.stop()
     with pytest.raises(StateError, match="the last state is not saved, and writes are still tracked"):
         run_to_the_end(loop)
@@ -461,6 +462,41 @@ def test_a_state_file_that_could_not_be_written_before_is_tried_once_more_at_the
     loop.volume.metadata.unsaved = True
     loop.stop()
     with monkeypatch.context() as full:
-        full.setattr(primary_metadata, "save_state", fails)
+        full.setattr(state_save, "save_state", fails)
         with pytest.raises(StateError, match="not saved"):
             run_to_the_end(loop)
+
+
+def test_a_secondary_is_forgotten_when_that_is_on_the_disk_and_stays_when_it_cannot_be(loop, full_disk):
+    """As long as it is on record, its map must name the blocks that it lacks."""
+    volume, told = loop.volume, []
+    volume.metadata.state = volume.metadata.on_disk = volume.metadata.state.with_record(
+        SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
+    )
+    peer = volume.join(2, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
+    loop.feed.part(peer, told.append)
+    assert volume.peers[2] is peer and 2 in volume.fanout.brains and not told
+    volume.map_writer.wait()
+    loop.take_inbox(0.0)
+    assert told == ["no space left on device"] and volume.peers[2] is peer and peer.brain.mode is Mode.REMOVED
+    full_disk()
+    give_up(loop, peer)
+    assert list(volume.peers) == list(volume.fanout.brains) == [1]
+    kept = load_state(volume.options.state_dir)
+    assert [record.slot for record in kept.secondaries] == [1] and kept.removed == ["127.0.0.1:9"]
+
+
+def test_a_secondary_that_cannot_be_written_down_is_not_there(loop, full_disk):
+    told = []
+    metadata = loop.volume.metadata
+    metadata.add("127.0.0.1:9", 7, lambda record, error: told.append((record.slot, error)))
+    written(loop.volume)
+    assert told == [(2, "no space left on device")] and [record.slot for record in metadata.state.secondaries] == [1]
+    full_disk()
+    metadata.add("127.0.0.1:9", 7, lambda record, error: told.append((record.slot, error)))
+    metadata.change(generations=Generations(9, (), (), shared=False))  # the volume has got another name meanwhile
+    written(loop.volume)
+    written(loop.volume)
+    assert told[1:] == [(2, "")] and metadata.record(2).generations.current == 9
+    kept = load_state(loop.volume.options.state_dir)
+    assert kept.record(2).generations.current == 9

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,12 +13,12 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import opening
 from pydbt.controller.primary.era_recovery import UNTRACKED, untracked_by
 from pydbt.controller.primary.handshake import Refused
-from pydbt.controller.primary.opening import distrusted, prove_secondaries, with_named
-from pydbt.core.errors import NoAnswer, PeerError, Unreachable, UsageError
+from pydbt.controller.primary.opening import before_attaching, distrusted, prove_secondaries, with_named
+from pydbt.core.errors import NoAnswer, PeerError, StateError, Unreachable, UsageError
 from pydbt.core.protocol.frames import Bye
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
-from pydbt.store.volume_state import VolumeState
+from pydbt.store.volume_state import VolumeState, load_state, save_state
 
 A, B, C = ("a", 1), ("b", 2), ("::1", 3)
 GENERATIONS = Generations(5, (4,), (3,), shared=True)
@@ -156,3 +157,44 @@ def test_a_name_that_nobody_proves_is_refused(tmp_path):
         PrimaryOptions(Path("/dev/x"), (A,), tmp_path, peers=("alpha",))
     with pytest.raises(UsageError, match="--identity"):
         SecondaryOptions(Path("/dev/x"), "127.0.0.1", 1, tmp_path, peer="alpha")
+
+
+def left_by_a_killed_run(tmp_path: Path) -> VolumeState:
+    """Of two secondaries, one of which was never in sync; each has a map."""
+    state = replace(state_of("a:1", "b:2"), boot_id="now")
+    state = state.with_record(replace(state.record(2), phase=SyncPhase.INITIAL))
+    save_state(tmp_path, state)
+    for record in state.secondaries:
+        (tmp_path / record.map_name).write_bytes(b"a map")
+    return state
+
+
+def test_before_programs_are_attached_it_is_on_the_disk_that_writes_may_be_missing_and_no_map_is_left(tmp_path):
+    state = before_attaching(tmp_path, left_by_a_killed_run(tmp_path), UNTRACKED)
+    assert load_state(tmp_path) == state and state.boot_id == ""
+    assert [[entry["reason"] for entry in record.taints] for record in state.secondaries] == [[UNTRACKED], []]
+    assert not any((tmp_path / record.map_name).exists() for record in state.secondaries)
+
+
+def test_what_no_write_can_be_missing_from_stays_and_does_not_look_as_if_it_were_tracked(tmp_path):
+    before = left_by_a_killed_run(tmp_path)
+    state = before_attaching(tmp_path, before, "")
+    assert load_state(tmp_path) == state == replace(before, boot_id="")
+    assert all((tmp_path / record.map_name).exists() for record in state.secondaries)
+
+
+def test_a_start_whose_taint_cannot_be_written_leaves_everything_as_it_was(tmp_path, monkeypatch):
+    def fails(*_):
+        raise StateError("no space left on device")
+
+    before = left_by_a_killed_run(tmp_path)
+    monkeypatch.setattr(opening, "save_state", fails)
+    with pytest.raises(StateError):
+        before_attaching(tmp_path, before, UNTRACKED)
+    assert load_state(tmp_path) == before and all((tmp_path / one.map_name).exists() for one in before.secondaries)
+
+
+def test_a_state_that_says_all_this_already_is_not_written_again(tmp_path, monkeypatch):
+    state = before_attaching(tmp_path, left_by_a_killed_run(tmp_path), UNTRACKED)
+    monkeypatch.setattr(opening, "save_state", None)
+    assert before_attaching(tmp_path, state, untracked_by("no last mark")) == state

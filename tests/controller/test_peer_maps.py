@@ -23,7 +23,7 @@ from pydbt.store import map_keeper
 from pydbt.store.map_file import load_map
 from pydbt.store.map_keeper import MapKeeper
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
-from tests.controller.volumes import GEOMETRY, FakeCapture, volume_of
+from tests.controller.volumes import GEOMETRY, FakeCapture, give_up, volume_of
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def test_no_file_of_a_secondary_comes_back_after_it_was_removed(
     persist(loop, 1)
     assert disk.reached.wait(10)
     threading.Timer(0.05, disk.go_on.set).start()
-    loop.feed.part(peer)
+    give_up(loop, peer)
     loop.volume.map_writer.wait()
     assert not (loop.volume.metadata.state_dir / "dirty.map").exists()
     loop.volume.peers[1] = peer  # for the end of the test

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from pydbt.controller.primary import metadata
+from pydbt.controller.primary import state_save
 from pydbt.controller.primary.configuring import Joining, load_staged
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.handshake import Refused
@@ -26,7 +26,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.tracking.capture_record import RECORD
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
-from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of
+from tests.controller.volumes import BLOCKS, GEOMETRY, volume_of, written
 
 CONFIG = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
 
@@ -237,13 +237,17 @@ def test_a_wait_for_a_secondary_that_refuses_the_volume_ends_with_its_refusal(vo
 def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Volume) -> None:
     peer = volume.join(1, Joining(CONFIG))
     volume.keep()
+    written(volume)
     path = next(volume.metadata.state_dir.iterdir())
     before = path.stat().st_mtime_ns, path.stat().st_ino
     volume.keep()
+    written(volume)
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == before
     peer.brain.state.taints["an unknown operation wrote"] = 1
     assert peer.taints_changed()
     volume.keep()
+    assert not peer.taints_changed(), "it is on its way to the disk"
+    written(volume)
     state = load_state(volume.metadata.state_dir)
     assert state is not None
     assert [entry["reason"] for entry in state.record(1).taints] == ["an unknown operation wrote"]
@@ -285,12 +289,15 @@ def test_a_state_that_cannot_be_written_is_told_in_every_status_until_it_can(
         raise StateError("/state/volume.json cannot be written: No space left on device")
 
     volume.keep()
+    written(volume)
     assert volume.notices == ()
     with monkeypatch.context() as disk:
-        disk.setattr(metadata, "save_state", full)
+        disk.setattr(state_save, "save_state", full)
         volume.metadata.unsaved = True
         volume.keep()
+        written(volume)
         (notice,) = volume.notices
         assert "No space left" in notice and "after a kill" in notice
     volume.keep()
+    written(volume)
     assert volume.notices == () and load_state(volume.metadata.state_dir) == volume.metadata.state

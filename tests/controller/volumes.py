@@ -9,7 +9,10 @@ from types import SimpleNamespace
 import numpy as np
 
 from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.tracking.capture_record import RECORD, RecordKind
 from pydbt.core.units import Geometry
@@ -113,6 +116,23 @@ class FakeCapture:
 
     def data_used_bytes(self) -> int:
         return 4096
+
+
+def give_up(loop: PrimaryLoop, peer: Peer) -> None:
+    """Remove a secondary, and wait until that is written down."""
+    told: list[str] = []
+    loop.feed.part(peer, told.append)
+    loop.volume.map_writer.wait()
+    loop.take_inbox(0.0)
+    assert told == [""]
+
+
+def written(volume: Volume) -> None:
+    """What was asked for is on the disk, and the volume has heard of it."""
+    volume.map_writer.wait()
+    while (item := volume.inbox.take(0.0)) is not None:
+        if isinstance(item, SaveEnded):
+            volume.metadata.ended(item)
 
 
 def volume_of(state_dir: Path, *records: SecondaryRecord) -> Volume:

@@ -29,6 +29,7 @@ def identity(left: timedelta, authority_left: timedelta = LONG, *, begins: timed
         (timedelta(minutes=59), "in less than an hour"),
         (timedelta(0), "expired at 2026-11-28T12:00:00+00:00: no connection can be made any more"),
         (timedelta(days=-400), "expired at"),
+        (timedelta(days=-400), "(this machine's clock says 2026-11-28T12:00:00+00:00)"),
     ],
 )
 def test_it_is_told_from_thirty_days_ahead_with_what_to_do(left: timedelta, words: str) -> None:

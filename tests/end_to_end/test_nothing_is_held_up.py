@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import Cluster, cluster
-from tests.lab.disks import backing_files, loop_device
-from tests.lab.patience import PATIENCE_S, until
+from tests.lab.disks import backing_files, loop_device, make_filesystem, mounted
+from tests.lab.patience import PATIENCE_S, run, until
 from tests.lab.programs import PROGRAM, ROOT, command, end_with_parent
 from tests.lab.raw import DirectWriter
 
@@ -186,3 +186,54 @@ def test_commands_that_are_killed_while_they_wait_keep_nobody_else_out(tmp_path:
         assert command("status", "--state", both.primary_state).code == 0
         assert command("resume", "--state", both.primary_state).code == 0
         assert command("down", "--state", both.primary_state).code == 0
+
+
+@contextlib.contextmanager
+def hanging(folder: Path) -> Iterator[None]:
+    """Nothing that is written to this file system ends."""
+    run("fsfreeze", "-f", folder)
+    try:
+        yield
+    finally:
+        run("fsfreeze", "-u", folder)
+
+
+def test_a_state_disk_that_hangs_holds_no_stream_up_and_no_name_is_told_before_it_answers(tmp_path: Path) -> None:
+    """What is captured is drained and sent meanwhile. After a cut the new name of the content is to be on that disk first."""
+    with contextlib.ExitStack() as stack:
+        device = stack.enter_context(loop_device(tmp_path, 16 * MIB))
+        disk = stack.enter_context(loop_device(tmp_path / "small", 32 * MIB))
+        make_filesystem("ext4", disk.path)
+        folder = stack.enter_context(mounted(disk, tmp_path / "state"))
+        both = stack.enter_context(cluster(tmp_path / "c", device, primary_options=WHOLE, wired=True))
+        writer = stack.enter_context(DirectWriter(device.path, private=True))
+        both.primary_state = folder / "primary"
+        both.start()
+        both.wait()
+        numbers = itertools.count()
+
+        def write(times: int) -> None:
+            for number in itertools.islice(numbers, times):
+                writer.put(number % 1000 * 4096, number.to_bytes(8, "little") * 512)
+
+        with hanging(folder):
+            until(
+                lambda: write(5) or "is being written for more than" in " ".join(both.status()["notices"]),
+                "the status tells of it",
+            )
+            both.wait()
+            both.until_applied()
+            assert both.differing() == 0 and both.status()["mode"] == "normal"
+            both.wire.cut()
+            until(lambda: write(5) or both.status()["mode"] == "unsynchronized", "the outage is found")
+            both.wire.mend()
+            write(1000)
+            time.sleep(3)  # enough to connect, if it only tried
+            status = both.status()
+            assert (status["mode"], status["connected"]) == ("unsynchronized", False), status
+            assert status["out_of_sync_bytes"] >= 1000 * 4096
+        both.until_mode("normal")
+        both.wait()
+        assert both.status()["notices"] == []
+        both.until_applied()
+        assert both.differing() == 0

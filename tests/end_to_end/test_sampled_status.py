@@ -29,6 +29,7 @@ from tests.lab.rounds import ROUNDS, short
 SIZE = 64 << 20
 BLOCK = 4096
 EVERY_S = 0.05
+TINY = ("--ring-size", "256K", "--log-size", "16K")
 # Longer than a write may be missing from an up-to-date replica, and than it takes to hear of the write.
 STALE_S = FRESH_S + 0.25
 
@@ -93,7 +94,7 @@ def hurt(both: Cluster, how: str) -> Callable[[], None]:
         case "kill secondary":
             both.secondary.kill()
             return both.start_secondary
-        case "freeze secondary":
+        case "freeze secondary" | "log full":
             both.secondary.freeze()
             return both.secondary.thaw
         case "kill primary":
@@ -125,20 +126,25 @@ def complaints(truth: Truth, samples: list[Sample], *, counts: bool) -> list[str
     return wrong
 
 
-@pytest.mark.parametrize("how", short(2, "cut", "kill primary", "kill secondary", "unplug", "freeze secondary"))
+VARIANTS = ("cut", "kill primary", "kill secondary", "unplug", "freeze secondary", "log full")
+
+
+@pytest.mark.parametrize("how", short(2, *VARIANTS))
 def test_no_answer_is_better_than_the_truth(tmp_path: Path, chance: random.Random, how: str) -> None:
     truth = Truth()
     primary, secondary, stopped = list[Sample](), list[Sample](), list[Sample]()
+    # With a log that is full nobody waits for an acknowledgement.
+    options = ("--ack-timeout", 60, *TINY) if how == "log full" else ("--ack-timeout", 4)
     with (
         loop_device(tmp_path, SIZE) as device,
-        cluster(tmp_path / "c", device, wired=True, primary_options=("--ack-timeout", 4)) as both,
+        cluster(tmp_path / "c", device, wired=True, primary_options=options) as both,
         DirectWriter(device.path, private=True) as writer,
     ):
         both.start()
         both.wait()
         for _ in range(ROUNDS):
             # A frozen or dead side answers nobody; the others are asked all the time.
-            ask_secondary = how not in ("freeze secondary", "kill secondary")
+            ask_secondary = how not in ("freeze secondary", "kill secondary", "log full")
             with load() as writes:
                 writes.add(writing(writer, truth, chance), 0.01)
                 with load() as asked:
@@ -166,6 +172,7 @@ def test_no_answer_is_better_than_the_truth(tmp_path: Path, chance: random.Rando
     assert complaints(truth, primary, counts=True) == []
     assert complaints(truth, stopped, counts=True) == []
     assert complaints(truth, secondary, counts=False) == []
+    assert how != "log full" or "log full" in both.primary_log.read_text()
 
 
 def says_that_nothing_is_missing(status: Status | None) -> bool:

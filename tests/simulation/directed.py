@@ -31,7 +31,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
-from tests.simulation import directed_marks
+from tests.simulation import directed_marks, directed_saves
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
 from tests.simulation.world import Cluster, Faults
@@ -423,5 +423,6 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
     **directed_marks.STORIES,
+    **directed_saves.STORIES,
 }
 """For each mutant that is caught by a story of its own, the story."""

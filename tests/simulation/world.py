@@ -215,8 +215,8 @@ class Cluster:
     def carry_out(self, effect, answers: list) -> None:
         kernel = self.kernel
         match effect:
-            case ev.KeepGenerations():
-                pass
+            case ev.WriteDown(number=number):
+                answers.append(ev.WrittenDown(number))
             case ev.Log(level=level, message=message):
                 self.log.append(f"{self.now:.3f} {level} {message}")
             case ev.SetPayload(on=on):

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from pydbt.controller.boot_chain import keep_names, why_unarmed
 from pydbt.controller.control import is_answering
-from pydbt.controller.primary.armed import Arming, with_arming, without_arming
+from pydbt.controller.primary.armed import Arming, with_arming
 from pydbt.controller.primary.auditor import look_at
 from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
 from pydbt.controller.primary.below_watch import BelowWatch
 from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
-from pydbt.controller.primary.opening import distrust_maps, distrusted, load_maps
+from pydbt.controller.primary.opening import all_distrusted, before_attaching, distrust_maps, load_maps
 from pydbt.controller.primary.programs import chain_of, still_tracked, volume_spec
 from pydbt.controller.registry import registered_primary
 from pydbt.controller.roles import require_no_replica
@@ -33,7 +33,6 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, require_ready
 from pydbt.kernel.spec import PAGE_BYTES
 from pydbt.posix.boot import boot_id
-from pydbt.store.secondary_record import SyncPhase
 from pydbt.store.volume_state import VolumeState, load_state, require_same_source, save_state
 
 # Nobody reads records of an armed volume: only its bits are set.
@@ -87,9 +86,7 @@ def _attach(
     """The link that was missing, or nothing. ``unarmed``: why a mount of this boot may have come before."""
     below = BelowWatch(device, state)
     link = chain_of(device, state, reader, unarmed).link
-    if state.boot_id:
-        state = without_arming(replace(state, boot_id=""))
-        save_state(state_dir, state)
+    state = before_attaching(state_dir, state, below.untracked(link) if link else "")
     pins = pin_dir_of(state)
     require_ready(pins)
     warn_of_others(pins, device)
@@ -102,7 +99,7 @@ def _attach(
         link = link or chain_of(device, state, reader, unarmed).link
         if link:
             distrust_maps(state_dir, state)
-            state = _distrusted(state, below.untracked(link))
+            state = all_distrusted(state, below.untracked(link))
         more = {**state.more, BELOW_KEY: below.kept and below.kept.to_values()}
         audit = first_record(look).as_dict()  # a write that is counted unseen from here on is told, whoever looks
         state = replace(
@@ -126,11 +123,3 @@ def _idle_look(device: BlockDevice, capture: Capture) -> Look:
         time.sleep(_BETWEEN_LOOKS_S)
         look = look_at(device, capture)
     return look
-
-
-def _distrusted(state: VolumeState, reason: str) -> VolumeState:
-    """The state with this taint for each secondary that has ever been in sync; the others are copied anyway."""
-    for record in state.secondaries:
-        if record.phase is not SyncPhase.INITIAL:
-            state = state.with_record(distrusted(record, reason))
-    return state

@@ -20,10 +20,11 @@ from pydbt.controller.primary.seen import SEEN_COMMANDS, SeenAnswers
 from pydbt.controller.primary.transaction_commands import asked_transaction, ended_transactions
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Gone, Request, check_arguments
-from pydbt.core.errors import BusyError, PydbtError, TimedOut, UsageError
+from pydbt.core.errors import BusyError, PydbtError, StateError, TimedOut, UsageError
 from pydbt.core.primary import events as ev
 from pydbt.core.protocol.generations import lineage_of
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, split_address
+from pydbt.store.secondary_record import SecondaryRecord
 
 _ANSWER_S = 60
 # Beyond the time in which everything has to reach the secondary: to end, and to hear of the new primary.
@@ -58,6 +59,7 @@ class Commands:
         self.down: Request | None = None
         self.handing_over: HandingOver | None = None
         self._waits = threading.BoundedSemaphore(WAITS_MAX)
+        self._removing: set[int] = set()  # secondaries, until that is written down
 
     def serve(self, arguments: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         """One command, from a thread of the control socket; its answer. Raises PydbtError when it cannot be done."""
@@ -161,9 +163,11 @@ class Commands:
             case "verify":
                 self.verify(arguments)
             case "add":
-                self._add(arguments)
+                self._add(request)
+                return None
             case "remove":
-                self._remove(arguments)
+                self._remove(request)
+                return None
             case "down":
                 self.down = request
                 return None
@@ -174,6 +178,9 @@ class Commands:
                 return None
             case other:
                 raise PydbtError(f"a controller knows no command {other!r}")
+        return self._status()
+
+    def _status(self) -> dict[str, Any]:
         self._feed.catch_up()
         return self._report().to_json()
 
@@ -233,7 +240,7 @@ class Commands:
             raise UsageError("where only addresses are captured, a volume has one secondary: no other one can be added")
         if options.identity is None:
             check_plain_tcp(address[0], options.insecure)
-        state = volume.metadata.state
+        state = volume.metadata.on_disk  # no name that a crash of now would forget
         hello = hello_of(state, volume.device.logical_block_bytes, 0, lineage_of([state.generations]))
         connection, welcome = shake_hands(*address, hello, secure_of(options, arguments.get("peer"), None))
         part_from(connection)
@@ -247,12 +254,27 @@ class Commands:
         if self._volume.record_of(address) is not None:
             raise UsageError(f"{format_address(*address)} is a secondary of this volume already")
 
-    def _add(self, arguments: dict[str, Any]) -> None:
+    def _add(self, request: Request) -> None:
+        """It is replicated to as soon as it is written down."""
         volume = self._volume
-        address = parse_address(arguments["secondary"])
+        address = parse_address(request.arguments["secondary"])
         self._require_new(address)
-        record = volume.metadata.add(format_address(*address), new_epoch())
-        secure = secure_of(volume.options, arguments.get("peer"), record.pin_name)
+
+        def then(record: SecondaryRecord, error: str) -> None:
+            try:
+                if error:
+                    raise StateError(error)
+                self._join(record, request.arguments.get("peer"))
+            except PydbtError as problem:
+                request.fail(problem)
+            else:
+                request.answer(self._status())
+
+        volume.metadata.add(format_address(*address), new_epoch(), then)
+
+    def _join(self, record: SecondaryRecord, peer_name: str | None) -> None:
+        volume = self._volume
+        secure = secure_of(volume.options, peer_name, record.pin_name)
         state = volume.metadata.state
         discards = volume.brains[0].config.discards
         joined = joining(
@@ -261,20 +283,31 @@ class Commands:
         volume.join(record.slot, joined)
         self._feed.take(ev.Tick(), record.slot)
 
-    def _remove(self, arguments: dict[str, Any]) -> None:
-        (peer,) = self._meant(arguments)
-        if len(self._volume.peers) == 1:
+    def _remove(self, request: Request) -> None:
+        (peer,) = self._meant(request.arguments)
+        if peer.number in self._removing:
+            raise BusyError(f"{peer.address} is being removed already")
+        if len(self._volume.peers) - len(self._removing) == 1:
             raise UsageError(
                 f"{peer.address} is the only secondary of this volume: 'controller down' ends its replication"
             )
         error = PydbtError(f"{peer.address} was removed before every write was durable there")
         address = split_address(peer.address)
 
-        def for_this_one_alone(request: Request) -> bool:
-            named = request.arguments.get("secondary")
+        def for_this_one_alone(waiting: Request) -> bool:
+            named = waiting.arguments.get("secondary")
             return parse_address(named) == address if named else False
 
-        for request in self._volume.waits.fail(error, for_this_one_alone):
-            self.forget_wait(request)
+        for waiting in self._volume.waits.fail(error, for_this_one_alone):
+            self.forget_wait(waiting)
         self._feed.process()
-        self._feed.part(peer)
+        self._removing.add(peer.number)
+
+        def then(problem: str) -> None:
+            self._removing.discard(peer.number)
+            if problem:
+                request.fail(StateError(problem))
+            else:
+                request.answer(self._status())
+
+        self._feed.part(peer, then)

@@ -13,7 +13,7 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.used_blocks import UsedBlocksSearch
 from pydbt.controller.primary.volume import AddressedEvent, Volume
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import PeerError, StateError
+from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.history_events import AnswerMark, SendCompleted
 from pydbt.core.protocol.completed import Completed
@@ -95,6 +95,10 @@ class EffectRunner:
                 return self._scan(self._peer(number), whole)
             case ev.RememberReplica():
                 self._peer(number).remember(effect)
+            case ev.WriteDown():
+                peer = self._peer(number)
+                peer.write_down(effect)
+                return [(number, event) for event in peer.written_down()]
             case ev.VerifyEnded():
                 self._peer(number).verification.ended(effect)
             case _ as never:
@@ -122,11 +126,11 @@ class EffectRunner:
         return [*ahead, (None, ev.QuietTaken(capture.quiet_words(), capture.consumer_position(), flip))]
 
     def _keep_generations(self, effect: ev.KeepAllGenerations) -> None:
-        """PeerError when it cannot be written down: no image may be handed over then."""
-        try:
-            self._volume.metadata.keep_generations(effect.generations)
-        except StateError as error:
-            raise PeerError(str(error)) from None
+        """No secondary is told anything more before they are on the disk: no image may be handed over under a name that this
+        side forgets in a crash."""
+        number = self._volume.metadata.keep_generations(effect.generations)
+        for peer in self._volume.peers.values():
+            peer.connection.rest_on(number)
 
     def _log_line(self, number: int | None, effect: ev.Log) -> None:
         several = number is not None and len(self._volume.peers) > 1
@@ -149,13 +153,10 @@ class EffectRunner:
         peer.blocks.drop(effect.reading)
 
     def _scan(self, peer: Peer, whole: bool) -> list[AddressedEvent]:
-        """Everything is compared: no power loss from here on may make less of it. PeerError when that cannot be written down."""
+        """Everything is compared: no power loss from here on may make less of it. When that cannot be written down, it has no
+        answer but the end of the connection."""
         peer.since = None
-        try:
-            peer.forget_era()
-        except StateError as error:
-            raise PeerError(str(error)) from None
-        volume = self._volume
+        volume, failed = self._volume, peer.connection.failing()
 
         def later(found: ev.UsedBlocks) -> None:
             volume.inbox.post(Heard(peer, found))
@@ -165,7 +166,9 @@ class EffectRunner:
             return Runs.none() if watch is None or is_new else watch.likely_changes(volume.geometry)
 
         is_new = peer.brain.state.replica.fresh  # nothing is compared
-        used = UsedBlocksSearch(volume.device, volume.geometry, whole, later, likely).at_once()
+        used = UsedBlocksSearch(
+            volume.device, volume.geometry, whole, later, likely, peer.forget_era, lambda error: failed(str(error))
+        ).at_once()
         if used is None:
             return []
         peer.scanned_whole = used.whole

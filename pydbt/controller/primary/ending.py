@@ -69,7 +69,6 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     loop.look_below(final=True)
     loop.checkpoints.close()
     loop.save_status(loop.report())
-    volume.metadata.unsaved = True  # the moments that were noted
     try:
         if down is not None or gone:
             volume.audit(time.monotonic())
@@ -125,9 +124,8 @@ def _change_places(loop: PrimaryLoop) -> tuple[SecondaryOptions | None, dict[str
 def _keep_everything(volume: Volume) -> None:
     """The maps and the state to disk, for the next run. StateError when that cannot be."""
     volume.write_maps()
-    volume.keep()
-    if volume.metadata.unsaved:
-        volume.metadata.save()
+    volume.note()
+    volume.metadata.save_now()
 
 
 def _unsaved(error: StateError) -> StateError:
@@ -207,6 +205,6 @@ def _detach(volume: Volume, gone: bool) -> None:
         names = [peer.record.map_name for peer in volume.peers.values()]
         marker["maps"] = {name: map_digest(volume.metadata.state_dir / name) for name in names}
     volume.metadata.change(clean=marker, boot_id=boot_id(), more=without_look(volume.metadata.state.more))
-    volume.metadata.save()  # first: while it is not on the disk the programs go on
+    volume.metadata.save_now()  # first: while it is not on the disk the programs go on
     volume.capture.detach()
     volume.detached = True

@@ -75,6 +75,8 @@ class EraCheckpoints:
         self._seen = self._seen_next = -1  # sectors written by the last checkpoint, and by the one under way
         self._kept: dict[int, tuple[int, str]] = {}  # the era that is remembered, and since when, by secondary
         self._clean: set[int] = set()  # secondaries for which nothing was out of sync then
+        self._forgetting: set[int] = set()  # secondaries whose file is on its way out
+        self._unforgotten = ""  # why one could not be removed
 
     @property
     def has_layer(self) -> bool:
@@ -88,6 +90,9 @@ class EraCheckpoints:
         for peer in self._volume.peers.values():
             if any(not is_untracked(reason) for reason in peer.brain.state.taints):
                 self._forget(peer)
+        if self._unforgotten:
+            self._give_up(self._unforgotten)
+            self._unforgotten = ""
         if self._job is not None and not self._job.ended.is_set():
             if now >= self._stands_at:
                 self._tell(f"a step of it has not ended for {STANDS_S:g} s")
@@ -130,23 +135,24 @@ class EraCheckpoints:
         self._feed.process()
         words = volume.capture.active_words(), volume.capture.quiet_words()
         images = []
-        try:
-            volume.keep()  # a replica that goes back behind the position of the map is noticed
-            if metadata.unsaved:
-                metadata.save()
-            for peer in volume.peers.values():
-                dirty = attempt.map_of(peer.number, peer.brain, words)
-                if dirty is None:
-                    continue
-                intent = Intent(peer.brain.state.replica.identifier, layer.metadata, layer.region_bytes, attempt.era)
-                header = MapHeader(
-                    metadata.state.uuid, volume.geometry, peer.brain.config.epoch, peer.brain.state.acknowledged
-                )
-                images.append(_Image(peer, peer.era.forgotten, intent, header, dirty))
-        except StateError as error:
-            self._give_up(str(error))
-            return
-        self._job = _Step(lambda: [image for image in images if image.save()], self._remembered)
+        volume.keep()
+        for peer in volume.peers.values():
+            dirty = attempt.map_of(peer.number, peer.brain, words)
+            if dirty is None:
+                continue
+            intent = Intent(peer.brain.state.replica.identifier, layer.metadata, layer.region_bytes, attempt.era)
+            header = MapHeader(
+                metadata.state.uuid, volume.geometry, peer.brain.config.epoch, peer.brain.state.acknowledged
+            )
+            images.append(_Image(peer, peer.era.forgotten, intent, header, dirty))
+
+        def work() -> list[_Image]:
+            if state is not None:  # first: a replica that goes back behind the position of the map is noticed
+                state.wait()
+            return [image for image in images if image.save()]
+
+        state = metadata.newest_open
+        self._job = _Step(work, self._remembered)
 
     def _remembered(self, images: list[_Image]) -> None:
         """They are on disk. What was forgotten meanwhile is not among them, or is forgotten again."""
@@ -168,13 +174,23 @@ class EraCheckpoints:
         self._problem = problem
 
     def _forget(self, peer: Peer) -> None:
-        """The map of this secondary is not complete: after a power loss everything is compared with it."""
+        """The map of this secondary is not complete: after a power loss everything is compared with it. Its record, which tells
+        that, is written first."""
         self._kept.pop(peer.number, None)
         self._clean.discard(peer.number)
-        try:
-            peer.forget_era()
-        except StateError as error:
-            self._give_up(str(error))
+        if peer.number in self._forgetting:
+            return
+
+        def work() -> None:
+            try:
+                peer.forget_era()
+            except StateError as error:
+                self._unforgotten = str(error)
+            finally:
+                self._forgetting.discard(peer.number)
+
+        self._forgetting.add(peer.number)
+        self._volume.map_writer.submit(work)
 
     def close(self) -> None:
         """Give up a checkpoint that is under way."""

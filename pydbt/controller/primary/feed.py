@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.peer import Peer
+from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary import events as ev
+from pydbt.store.secondary_record import SecondaryRecord
 
 
 class Feed:
@@ -40,14 +43,35 @@ class Feed:
         self._volume.events.append((number, event))
         self.process()
 
-    def part(self, peer: Peer) -> None:
-        """Give a secondary up, and forget it. StateError when that cannot be written down: it stays, and is paused."""
+    def saved(self, ended: SaveEnded) -> None:
+        """A write of the state has ended: what rests on it counts. Whoever could not be told of it is given up until it is on the
+        disk."""
         volume = self._volume
+        volume.metadata.ended(ended)
+        for peer in list(volume.peers.values()):
+            peer.connection.saved(volume.metadata.saves.durable)
+            volume.events.extend((peer.number, event) for event in peer.written_down())
+            if ended.error and peer.connection.rests:
+                volume.events.append((peer.number, peer.fail(ended.error)))
+
+    def part(self, peer: Peer, then: Callable[[str], None]) -> None:
+        """Give a secondary up, and forget it; ``then`` is told when that is done, with an error when it cannot be written down:
+        it stays, and is paused."""
         self.take(ev.RemoveAsked(), peer.number)
-        volume.map_writer.wait()  # none of its files may come back once they are removed
-        peer.forget_era()
+        record = peer.record
+
+        def told(error: str) -> None:
+            if not error:
+                self._forget(peer, record)
+            then(error)
+
         # As long as it is on record, its map must name the blocks that it lacks.
-        volume.metadata.remove(peer.number)
+        self._volume.metadata.remove(peer.number, told)
+
+    def _forget(self, peer: Peer, record: SecondaryRecord) -> None:
+        """It is not on record any more."""
+        volume = self._volume
+        volume.metadata.remove_files(record, peer.forget_era)
         del volume.peers[peer.number]
         answers = self._effects.carry_out(volume.fanout.drop(peer.number, time.monotonic()))
         # Only now: carrying out effects may have put another queue in the place of this one.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt
+from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.requests import Gone, Request
 from pydbt.core.primary import events as ev
 
@@ -35,7 +36,7 @@ class Looked:
     """A look at what lies below the volume has ended."""
 
 
-Posted = Request | Gone | Heard | Wake | Reload | Looked
+Posted = Request | Gone | Heard | Wake | Reload | Looked | SaveEnded
 
 
 class Inbox:

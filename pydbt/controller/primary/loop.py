@@ -27,6 +27,7 @@ from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.rest import Rest
 from pydbt.controller.primary.seen import SeenAnswers
 from pydbt.controller.primary.standing import Standings
+from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.primary.status import volume_report
 from pydbt.controller.primary.use_watch import UseWatch
 from pydbt.controller.primary.volume import Volume
@@ -88,6 +89,7 @@ class PrimaryLoop:
         self._checked_at = -inf
         self._standing: list[tuple[Mode, bool]] = []
         self._saves = (-inf, -inf)  # the last two
+        self._status: VolumeReport | None = None  # waits for the disk
 
     # --- from other threads -------------------------------------------------------------------------------
     def stop(self) -> None:
@@ -212,6 +214,8 @@ class PrimaryLoop:
                 self.commands.forget_wait(request)
             case Looked():
                 self._take_look()
+            case SaveEnded():
+                self.feed.saved(item)
             case Heard(peer=peer, what=what):
                 self._hear(peer, what)
             case _ as never:
@@ -297,6 +301,7 @@ class PrimaryLoop:
         if self.fatal is not None:
             return
         volume.audit(now)
+        self.feed.process()  # what has been told by the audit is written down together with its taint, and not before
         volume.history_notice = self.seen.history_problem
         if volume.transactions is not None:
             volume.transactions.advance(now)
@@ -370,9 +375,17 @@ class PrimaryLoop:
         return replace(report, attribution=attribution, block_io=self.io.told(), notices=notices)
 
     def save_status(self, report: VolumeReport) -> None:
-        """Keep the status for people who ask when no controller answers."""
-        lasting = replace(
+        """Have the status kept for people who ask when no controller answers. Of those that wait for the disk the last one is."""
+        waits = self._status is not None
+        self._status = replace(
             report, attribution=None, block_io=None, notices=self.volume.notices
         )  # who writes, and how, is known while it runs alone
-        with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
-            control.write_saved_status(self.volume.options.state_dir, lasting.to_json())
+        if not waits:
+            self.volume.map_writer.submit(self._write_status)
+
+    def _write_status(self) -> None:
+        """In the writer's thread."""
+        lasting, self._status = self._status, None
+        if lasting is not None:
+            with contextlib.suppress(StateError):  # a failure to write the map is logged; this file is for people only
+                control.write_saved_status(self.volume.options.state_dir, lasting.to_json())

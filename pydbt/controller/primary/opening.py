@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydbt.controller.expiry import tell_expiry
 from pydbt.controller.options import DEFAULT_BLOCK_BYTES, PrimaryOptions
+from pydbt.controller.primary.armed import without_arming
 from pydbt.controller.primary.configuring import Joining, begun, joining, load_pending, secure_of, tainted
 from pydbt.controller.primary.era_recovery import UNTRACKED, EraRecovery, is_untracked, was_bounded
 from pydbt.controller.primary.handshake import Refused, hello_of, part_from, shake_hands
@@ -25,7 +26,7 @@ from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure
 from pydbt.posix.atomic import remove_file
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
-from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source
+from pydbt.store.volume_state import VolumeState, create_state, load_state, require_same_source, save_state
 
 # As often as a run that is under way tries to connect.
 RETRY_S = 1.0
@@ -129,6 +130,30 @@ def distrusted(record: SecondaryRecord, reason: str) -> SecondaryRecord:
     if is_untracked(reason) and any(is_untracked(entry["reason"]) for entry in record.taints):
         return record
     return tainted(record, reason)
+
+
+def all_distrusted(state: VolumeState, reason: str) -> VolumeState:
+    """The state with this taint for each secondary that has ever been in sync; the others are copied anyway."""
+    for record in state.secondaries:
+        if record.phase is not SyncPhase.INITIAL:
+            state = state.with_record(distrusted(record, reason))
+    return state
+
+
+def before_attaching(state_dir: Path, state: VolumeState, why: str) -> VolumeState:
+    """To be done before programs of before, or marks of them, are taken away: the state as it is on the disk then.
+
+    A run that is killed before it has begun to track must not look as if it had tracked, and what shows to this run that writes
+    may be missing may show to nobody after it. ``why`` they may; empty when none can be. Raises StateError.
+    """
+    before, state = state, without_arming(replace(state, boot_id=""))
+    if why:
+        state = all_distrusted(state, why)
+    if state != before:
+        save_state(state_dir, state)
+    if why:
+        distrust_maps(state_dir, state)
+    return state
 
 
 @dataclass(frozen=True, slots=True)

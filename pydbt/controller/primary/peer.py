@@ -17,6 +17,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.reported_state import behind_since
+from pydbt.core.volume.saves import Resting
 from pydbt.store.intent_file import IntentKeeper
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 
@@ -47,6 +48,7 @@ class Peer:
         self.refusal: Refused | None = None  # no waiting mends it
         self.in_sync_at: float | None = None
         self.scanned_whole: bool | None = None
+        self._resting = Resting()
 
     @property
     def record(self) -> SecondaryRecord:
@@ -62,6 +64,8 @@ class Peer:
         ``heard_until``: a later one may lie in the ring."""
         if self.brain.state.taints:  # what was missed may be older than any such moment
             self.in_sync_at = None
+        elif self.brain.state.unwritten.waits:
+            pass  # of nothing that a crash forgets
         elif self.brain.mode is Mode.NORMAL:
             until = max(heard_until, self.in_sync_at or heard_until)  # what was true of a moment stays true
             since = behind_since(self.brain.state)
@@ -87,7 +91,7 @@ class Peer:
 
     # --- its record ---------------------------------------------------------------------------------------
     def remember(self, effect: ev.RememberReplica) -> None:
-        """Write down which replica this is and how far it is; a failure is logged, and tried again."""
+        """Have it written down which replica this is and how far it is; a failure is logged, and tried again."""
         record, epoch = self.record, self.brain.config.epoch
         scanned = self.scanned_whole
         self._metadata.change_record(
@@ -101,7 +105,16 @@ class Peer:
             later_epochs=[epoch] if effect.in_sync and effect.epoch == epoch else record.later_epochs,
             unfinished=self.brain.state.replica.unfinished,
         )
-        self._metadata.save_if_possible()
+        self._metadata.save()
+
+    def write_down(self, effect: ev.WriteDown) -> None:
+        """Have it written down what is known now."""
+        self.note()
+        self._resting.rest(self._metadata.save().number, effect.number)
+
+    def written_down(self) -> list[ev.WrittenDown]:
+        """For the brain: what is on the disk, and was not at the last look."""
+        return [ev.WrittenDown(number) for number in self._resting.take(self._metadata.saves.durable)]
 
     def note(self) -> None:
         """Take down what has changed: taints, a verification that is cut off, how far the replica is. Not written yet."""

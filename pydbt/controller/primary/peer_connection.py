@@ -23,6 +23,7 @@ from pydbt.core.protocol.frames import HISTORY, SECOND_PRIMARY, SUPERSEDED, TARG
 from pydbt.core.protocol.recent import RECENT_WRITES
 from pydbt.core.protocol.refusals import FATAL_REFUSALS
 from pydbt.core.protocol.stream_times import StreamTimes
+from pydbt.core.volume.saves import Withheld
 from pydbt.kernel.capture import Capture
 from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.tcp_view import tcp_view
@@ -66,6 +67,7 @@ class PeerConnection:
         self._outbox: Outbox | None = None
         self._connection: FramedConnection | None = None
         self._leaving: Outbox | None = None  # the last one, of which the farewell may still be under way
+        self._held = Withheld()
         self._attempt = 0
         self._sent_before = 0
         self._refusal = ""
@@ -86,7 +88,7 @@ class PeerConnection:
     @property
     def queued_bytes(self) -> int:
         """What waits to be sent."""
-        return self._outbox.queued_bytes if self._outbox else 0
+        return self._outbox.queued_bytes + self._held.bytes if self._outbox else 0
 
     def outbound(self) -> ev.Outbound:
         """How far the sender is, for the brain."""
@@ -126,13 +128,34 @@ class PeerConnection:
             self.send(data.digests(effect.batch, effect.units, effect.unit_bytes, self._digest))
 
     def _put(self, frames: list[Frame], payload_bytes: int) -> None:
-        if self._outbox is not None:
-            self._outbox.put(frames, payload_bytes)
+        outbox = self._outbox
+        if outbox is not None:
+            self._held.give(lambda: outbox.put(frames, payload_bytes), payload_bytes)
+
+    # --- what is told rests on what is written down -------------------------------------------------------
+    def rest_on(self, save: int) -> None:
+        """Nothing more is told before this write of the state has ended well."""
+        self._held.rest_on(save)
+
+    def saved(self, durable: int) -> None:
+        """The state is on the disk up to this write."""
+        self._held.saved(durable)
+
+    @property
+    def rests(self) -> bool:
+        """Whether what is told now has to wait for the state."""
+        return self._held.waits
 
     # --- its life -----------------------------------------------------------------------------------------
     def connect(self) -> None:
-        """Begin to connect and shake hands, in a thread of its own."""
+        """Begin to connect and shake hands, in a thread of its own, once the state is on the disk that is told."""
         self._attempt += 1
+        self._held.give(self._begin)
+
+    def _begin(self) -> None:
+        if self.rests:
+            self._held.give(self._begin)
+            return
         arguments = self._attempt, self.hello(), self._may_answer()
         try:
             threading.Thread(target=self._connect, args=arguments, name="connect", daemon=True).start()
@@ -190,7 +213,7 @@ class PeerConnection:
         self._refusal, self._features = "", what.welcome.features
         if self._options.accept_replica:
             self._accepted = what.welcome.replica
-        attempt, welcome = self._attempt, what.welcome
+        welcome = what.welcome
         self._lines.log(logging.INFO, f"connected to the secondary {what.connection.who}")
         scope = what.connection.local_scope
         self.local_host = what.connection.local_host + (f"%{scope}" if scope else "")
@@ -199,7 +222,7 @@ class PeerConnection:
         self._outbox = Outbox(
             what.connection,
             COMPRESS_LEVEL if self._options.compress else None,
-            lambda reason: self.post(Attempt(attempt, ev.Disconnected(reason))),
+            self.failing(),
         )
         return ev.Connected(
             replica=welcome.replica,
@@ -216,9 +239,15 @@ class PeerConnection:
             recalls=RECENT_WRITES in welcome.features,
         )
 
+    def failing(self) -> Callable[[str], None]:
+        """Ends the connection that there is now, from any thread; it is told why."""
+        attempt = self._attempt
+        return lambda reason: self.post(Attempt(attempt, ev.Disconnected(reason)))
+
     def disconnect(self, reason: str, farewell: bool) -> None:
         """Close the connection, if there is one; with a ``farewell``, after what is queued and a BYE."""
         self._attempt += 1  # the old connection's threads are not heard any more
+        self._held.drop()
         if self._outbox is not None:
             if farewell:
                 self._outbox.put([Bye(reason)])

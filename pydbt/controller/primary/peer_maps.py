@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydbt.controller.primary.map_writer import MapWriter
 from pydbt.controller.primary.metadata import Metadata
+from pydbt.controller.primary.state_save import StateSave
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
 from pydbt.core.primary import events as ev
@@ -46,21 +47,17 @@ class PeerMaps:
         self._free = MapKeeper(self._free_path)
         # The newest write that was asked for: its number, and ``unfinished``.
         self._newest: tuple[int, bool] | None = None
-        self._free_failed = False
+        self._free_due = self._free_under_way = False
 
     def persist(self, effect: ev.Persist) -> ev.Persisted | None:
-        """Have the maps written as they are now: the answer is posted, or returned where nothing can be or need be written."""
-        zeroed, error = effect.zero_quiet, ""
+        """Have the maps written as they are now: the answer is posted, or returned where nothing need be written."""
         if self._brain.quiet.mapped:
-            try:
-                image = self._prepare()
-            except StateError as problem:
-                zeroed, error = False, str(problem)
-            else:
-                self._newest = effect.number, image.unfinished
-                self._writer.submit(lambda: self._post(self._answer(effect, image)))
-                return None
-        return ev.Persisted(zeroed, error, effect.cover, effect.number)
+            save = self._metadata.save() if self._has_news() else self._metadata.newest_open
+            image = self._image()
+            self._newest = effect.number, image.unfinished
+            self._writer.submit(lambda: self._post(self._answer(effect, image, save)))
+            return None
+        return ev.Persisted(effect.zero_quiet, "", effect.cover, effect.number)
 
     def written(self, event: ev.Persisted) -> None:
         """The answer has come: once the map that names all of them is on disk, no block of a resynchronization is missing."""
@@ -72,7 +69,9 @@ class PeerMaps:
     def write(self) -> None:
         """The maps to disk, now: the writer is idle. StateError when they cannot be written."""
         if self._brain.quiet.mapped:
-            image = self._prepare()
+            if self._has_news() or self._metadata.newest_open is not None:
+                self._metadata.save_now()
+            image = self._image()
             self._write(image)
             self._metadata.change_record(self._number, unfinished=image.unfinished)
 
@@ -93,10 +92,12 @@ class PeerMaps:
         )
 
     def keep_grown(self) -> None:
-        """The same, if there is more of it; without an answer. When it cannot be written: the next time."""
+        """The same, if there is more of it; without an answer. When it cannot be written, or the last one is still on its way:
+        the next time."""
         left_out = self._brain.state.left_out
-        if left_out.take_grown() or self._free_failed:
-            self._free_failed = False
+        self._free_due |= left_out.take_grown()
+        if self._free_due and not self._free_under_way:
+            self._free_due, self._free_under_way = False, True
             header, blocks = self._header(), left_out.blocks.copy()
             self._writer.submit(lambda: self._try_left_out(header, blocks))
 
@@ -104,31 +105,37 @@ class PeerMaps:
         try:
             self._write_left_out(header, blocks)
         except StateError:
-            self._free_failed = True
+            self._free_due = True
+        finally:
+            self._free_under_way = False
 
     def _write_left_out(self, header: MapHeader, blocks: DirtyMap) -> None:
         _keep_or_remove(self._free, self._free_path.exists(), header, blocks)
 
     # --- a write ------------------------------------------------------------------------------------------
-    def _prepare(self) -> _Image:
-        """The maps of now. What they count on is written down first; StateError when it cannot be.
+    def _has_news(self) -> bool:
+        """Whether something that the maps of now count on is to be written down, ahead of them.
 
         The progress, which shows that the secondary lost data, goes to disk before a map that lacks these blocks.
         """
         brain, metadata = self._brain, self._metadata
         record, unfinished = metadata.record(self._number), brain.state.replica.unfinished
         metadata.change_record(self._number, unfinished=unfinished or record.unfinished, progress=self.progress())
-        if metadata.unsaved or metadata.record(self._number) != record:
-            metadata.save()
+        return metadata.unsaved or metadata.record(self._number) != record
+
+    def _image(self) -> _Image:
+        """The maps of now."""
+        brain = self._brain
         maps = brain.unsynchronized_map(), brain.state.staged.copy(), brain.state.left_out.blocks.copy()
-        return _Image(self._header(), *maps, unfinished)
+        return _Image(self._header(), *maps, brain.state.replica.unfinished)
 
     def _header(self) -> MapHeader:
         state, brain = self._metadata.state, self._brain
         return MapHeader(state.uuid, state.geometry, brain.config.epoch, brain.state.acknowledged)
 
-    def _answer(self, effect: ev.Persist, image: _Image) -> ev.Persisted:
-        error = self._tried(lambda: self._write(image))
+    def _answer(self, effect: ev.Persist, image: _Image, save: StateSave | None) -> ev.Persisted:
+        """In the writer's thread, which has just seen to ``save``: without that state the map before it stays."""
+        error = (save.error if save is not None else "") or self._tried(lambda: self._write(image))
         return ev.Persisted(effect.zero_quiet and not error, error, effect.cover, effect.number)
 
     def _tried(self, write: Callable[[], None]) -> str:

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import threading
-from dataclasses import replace
 
 from pydbt.controller.control import ControlServer, is_answering
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
@@ -21,6 +20,7 @@ from pydbt.controller.primary.loop import PrimaryLoop
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.opening import (
     Found,
+    before_attaching,
     begin_run,
     distrust_maps,
     load_maps,
@@ -85,12 +85,9 @@ def run_primary(options: PrimaryOptions) -> int | SecondaryOptions:
         load_maps(options.state_dir, state)  # before anything is attached: a map that cannot be read ends here
         below = BelowWatch(device, state)
         tracked, untouched, link = chain_of(device, state, reader, lambda: unarmed_of(options, state, device))
-        if not tracked and not untouched:
-            distrust_maps(options.state_dir, state)
-        if not tracked and state.boot_id:
-            # A run that is killed before it has begun to track must not look as if it had tracked.
-            state = without_arming(replace(state, boot_id=""))
-            save_state(options.state_dir, state)
+        if not tracked:
+            why = "" if untouched or is_new else below.untracked(link)
+            state = before_attaching(options.state_dir, state, why)
         capture, reopened = open_capture(options, device, state, tracked)
         state = as_tracked(state) if tracked else without_arming(state)
         # Until the state says that this volume is tracked, a failure takes the programs away again.

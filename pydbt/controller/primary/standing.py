@@ -50,7 +50,7 @@ class Standings:
                     source=volume.device.path,
                     moment=vouched.moment,
                     sequence=brain.state.sequence,
-                    followed=is_followed(brain.mode, bool(brain.state.taints), taken_in, vouched),
+                    followed=is_followed(brain.mode, bool(brain.state.told_taints), taken_in, vouched),
                     behind_bytes=None if lacks is None else min(lacks, volume.geometry.size_bytes),
                 )
             )

@@ -44,6 +44,7 @@ from pydbt.core.primary.verifier import SHOWN_RUNS
 from pydbt.core.transactions.followed_log import NO_FOOTING
 from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
+from pydbt.store.volume_state import VolumeState
 
 
 def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = True) -> VolumeReport:
@@ -51,10 +52,10 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = 
 
     Not ``exact``: what the volume as a whole lacks is an upper bound, and no map is looked through for it.
     """
-    state, brains, counters = volume.metadata.state, volume.brains, volume.capture.counters()
+    state, brains, counters = volume.metadata.on_disk, volume.brains, volume.capture.counters()
     in_kernel = in_kernel_bytes(volume)
     secondaries = [
-        _secondary_report(peer, in_kernel, state.size_bytes, checkpoints.report(peer)) for peer in volume.peers.values()
+        _secondary_report(peer, in_kernel, state, checkpoints.report(peer)) for peer in volume.peers.values()
     ]
     # The brain that counted longest has counted most.
     longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
@@ -73,7 +74,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = 
         block_bytes=state.block_bytes,
         together=replace(
             combined(secondaries),
-            generations=(state.secondaries[0] if len(secondaries) == 1 else state).generations,
+            generations=secondaries[0].generations if len(secondaries) == 1 else state.generations,
             out_of_sync_bytes=out_of_sync,
             unacknowledged_bytes=unacknowledged,
         ),
@@ -117,10 +118,11 @@ def _capture(volume: Volume) -> CaptureReport:
 
 
 def _secondary_report(
-    peer: Peer, in_kernel_bytes: int, size_bytes: int, write_intent: WriteIntentReport | None
+    peer: Peer, in_kernel_bytes: int, state: VolumeState, write_intent: WriteIntentReport | None
 ) -> SecondaryReport:
-    """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows."""
-    record, config = peer.record, peer.brain.config
+    """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows; ``state``: what is on the
+    disk."""
+    record, config, size_bytes = state.record(peer.number), peer.brain.config, state.size_bytes
     # The wall clock first: this process may not get to run between the two, and no moment is to be told too late.
     wall, now = datetime.now(UTC), time.monotonic()
     status = peer.brain.status(now)

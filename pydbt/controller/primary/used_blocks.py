@@ -12,7 +12,7 @@ import numpy as np
 
 from pydbt.controller.primary.job import Job
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import BusyError, PydbtError
+from pydbt.core.errors import BusyError, PydbtError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.units import Geometry, format_bytes
 from pydbt.device.filesystem import used_extents
@@ -34,13 +34,17 @@ class UsedBlocksSearch:
         whole: bool,
         later: Callable[[ev.UsedBlocks], None],
         likely: Callable[[], Runs] = Runs.none,
+        first: Callable[[], None] = lambda: None,
+        failed: Callable[[StateError], None] = lambda error: None,
     ) -> None:
-        """``likely``: finds where differences are likely, which takes as long as it takes to read the log of a file system."""
-        self._likely = likely
+        """``likely``: finds where differences are likely, which takes as long as it takes to read the log of a file system.
+        ``first``: done before all else; its StateError goes to ``failed``, in the thread, and there is no answer."""
+        self._likely, self._first, self._failed = likely, first, failed
         self._device, self._geometry, self._whole, self._later = device, geometry, whole, later
         self._lock = threading.Lock()
         self._there = threading.Event()
         self._is_late = False
+        self._error: StateError | None = None
         self._found = everything(
             geometry, "the blocks in use could not be found, so the whole device is compared or copied"
         )
@@ -54,9 +58,17 @@ class UsedBlocksSearch:
             return None if self._is_late else self._found
 
     def _search(self) -> None:
+        try:
+            self._first()
+        except StateError as error:
+            self._error = error
+            return
         self._found = replace(scan(self._device, self._geometry, self._whole), likely=self._likely())
 
     def _tell(self) -> None:
+        if self._error is not None:
+            self._failed(self._error)
+            return
         with self._lock:
             if not self._is_late:
                 self._there.set()

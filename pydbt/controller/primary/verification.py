@@ -243,7 +243,7 @@ class VolumeVerification:
         looked_at = result.compared_blocks + result.unreadable_blocks
         whole = self._record.compared_whole or looked_at >= geometry.block_count
         self._metadata.change_record(self._number, verify=last, compared_whole=whole)
-        self._metadata.save_if_possible()
+        self._metadata.save()
 
     def kept(self) -> dict[str, Any] | None:
         """To be written down: the last one that ended, and the block at which one under way is to resume."""
@@ -252,13 +252,15 @@ class VolumeVerification:
             kept["cut_off"] = {"repair": verifier.current.repair, "block": verifier.resume_block()}
         return kept or None
 
-    def _last(self) -> dict[str, Any] | None:
+    def _last(self, record: SecondaryRecord | None = None) -> dict[str, Any] | None:
         """The last verification that ended."""
-        return {name: value for name, value in (self._record.verify or {}).items() if name != "cut_off"} or None
+        kept = (record or self._record).verify or {}
+        return {name: value for name, value in kept.items() if name != "cut_off"} or None
 
     def report(self) -> VerifyReport:
-        """For the status: the verification under way, the last one, and when taints are answered that have to wait."""
-        last = self._last()
+        """For the status: the verification under way, the last one, and when taints are answered that have to wait. One is under
+        way until its result is on the disk."""
+        last = self._last(self._metadata.on_disk.record(self._number))
         running = self._brain.verifier.progress()
         if running is None and self._search is not None:
             running = VerifyProgress(self._search.repair, self._geometry.size_bytes, 0, 0, 0)
@@ -266,4 +268,12 @@ class VolumeVerification:
         if self._rest is not None and running is None:
             until = datetime.now(UTC) + timedelta(seconds=self._rest.until - time.monotonic())
             rest = RestReport(until.isoformat(timespec="seconds"), self._rest.reason)
+        if running is None and (result := self._last()) is not None and result != last:
+            running = _all_of(result)
         return VerifyReport(running, None if last is None else LastVerification.of(last), rest)
+
+
+def _all_of(last: dict[str, Any]) -> VerifyProgress:
+    """At its end."""
+    whole = last["compared_bytes"] + last["unreadable_bytes"]
+    return VerifyProgress(True, whole, whole, last["differing_bytes"], last["filled_bytes"])

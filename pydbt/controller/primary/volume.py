@@ -80,6 +80,7 @@ class Volume:
         self.inbox = Inbox()
         self.writeout = Writeout(device)
         self.map_writer = MapWriter()
+        metadata.write_in(self.map_writer, self.inbox.post)
         self.waits = WaitingRequests()
         self.events: deque[AddressedEvent] = deque()
         self.fanout = Fanout(options.data_ring_bytes, inherited)
@@ -285,15 +286,20 @@ class Volume:
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:
-        """Write down what has changed: taints at once, so that no crash makes the volume look better than it is."""
+        """Have it written down what has changed: taints at once, so that no crash makes the volume look better than it is."""
+        before = self.metadata.state
+        self.note()
+        if self.metadata.state != before or self.metadata.unsaved:
+            self.metadata.save()
+
+    def note(self) -> None:
+        """Take down what has changed. The state is not written yet."""
         before = self.metadata.state
         more = {**before.more, MARKS_KEY: self.fanout.marks.to_values()} if self.fanout.marks.known else before.more
         self.metadata.change(audit=self.auditor.record, more=more)
         for peer in self.peers.values():
             peer.note()
             peer.maps.keep_grown()
-        if self.metadata.state != before or self.metadata.unsaved:
-            self.metadata.save_if_possible()
 
     def write_maps(self) -> None:
         """The maps of all secondaries to disk, behind those on their way. StateError when one cannot be written."""

@@ -29,7 +29,8 @@ from pydbt.core.secondary.turned_away import TurnedAwayLines
 from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connection import SILENCE_S, FramedConnection
 from pydbt.network.listen import Listener
-from pydbt.network.local import check_peer, remove_socket
+from pydbt.network.local import check_peer
+from pydbt.network.local_listener import LocalListener
 from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 from pydbt.posix.threads import begin
 
@@ -65,7 +66,9 @@ class Connections:
         self._secure = secure
         self._unheard = unheard
         self._answers: dict[int, Answers] = {}
-        self._listener = listener
+        self._listener: Listener | LocalListener = listener
+        if isinstance(listener, socket.socket) and listener.family == socket.AF_UNIX:
+            self._listener = LocalListener(listener)
         self._arena = arena
         self._report = report
         self._silence_s = silence_s
@@ -92,7 +95,8 @@ class Connections:
         self._stopping = True
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
-        remove_socket(self._listener)
+        if isinstance(self._listener, LocalListener):
+            self._listener.remove()
         self._listener.close()
         self._arena.close()
         with self._lock:

@@ -66,11 +66,9 @@ class Primary:
         else:
             comparison = self.verifier = SnapshotComparison(self.state)
             self.landing = SnapshotLanding(self.state, self.quiet, comparison, config.snapshot_interval_s)
-        self.transactions = FileSystemTransactions(self.state)
-        self.marks = Marks(self.state)
+        self.transactions, self.marks = FileSystemTransactions(self.state), Marks(self.state)
         self._waits = WaitAnswers(self.state, self.landing, self.transactions)
-        self._recognition = Recognition(self.state)
-        self._taints = Taints(self.state)
+        self._recognition, self._taints = Recognition(self.state), Taints(self.state)
         judging = self.verifier, self.landing, self._taints, self.transactions
         parts = Parts(self.state, self.link, self.quiet, self.settler, *judging)
         self.overview, self._calm = Overview(parts), Calm(parts)
@@ -106,8 +104,7 @@ class Primary:
             case ev.Connected():
                 self._connected(event, now)
             case ev.Disconnected(reason=reason, unusable=unusable):
-                self._recognition.left(unusable=unusable)
-                self._lose_connection(reason, now)
+                self._lose_connection(reason, now, unusable=unusable)
             case ev.DiskQuiet(position=position):
                 self._read_unseen_again(self.watch.disk_idle(position, now), now)
             case ev.UsedBlocks():
@@ -116,10 +113,8 @@ class Primary:
                 self._follow(self.landing.told(event, self.resync, now), now)
             case PlaceMark() | MarkComing():
                 self.marks.told(event)
-            case ev.WaitAsked():
-                self._waits.asked(event)
-            case ev.WaitGone(token=token):
-                self._waits.gone(token)
+            case ev.WaitAsked() | ev.WaitGone():
+                self._waits.told(event)
             case ev.VerifyAsked():
                 self.state.left_out.found(event.free, event.in_use)
                 if self._taints.answered_by_copy(event.runs, event.answers):
@@ -142,6 +137,8 @@ class Primary:
                 self.ancestry.renamed(name)
             case ev.Tainted(reason=reason):
                 self._taints.add(reason)
+            case ev.WrittenDown(number=number):
+                self.state.unwritten.written(number)
             case ev.EveryBitAsked():
                 self.quiet.retire_every_bit(now)
             case ev.Tick():
@@ -149,7 +146,7 @@ class Primary:
             case _ as never:
                 assert_never(never)
         self._advance(now)
-        return effects.items
+        return [*effects.items, *self.state.unwritten.take()]
 
     def deadline(self) -> float:
         """When ``handle(ev.Tick(), now)`` is due at the latest."""
@@ -248,8 +245,9 @@ class Primary:
             state.tracker.mark_pending(*Runs.of_sectors(writes["sector"], writes["sectors"], state.geometry))
         state.release(writes)
 
-    def _lose_connection(self, reason: str, now: float) -> None:
+    def _lose_connection(self, reason: str, now: float, *, unusable: bool = False) -> None:
         """The network or the secondary failed (Fig. 4, 452)."""
+        self._recognition.left(unusable=unusable)
         was_up = self.link.up
         self.link.lost(reason, now)
         if self.mode in SYNCING_MODES or self.mode is Mode.NORMAL:

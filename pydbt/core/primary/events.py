@@ -16,6 +16,8 @@ from pydbt.core.primary.interruption import TcpView, Way
 from pydbt.core.primary.left_out import KeepLeftOut as KeepLeftOut
 from pydbt.core.primary.left_out import LeftOutKept as LeftOutKept
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.unwritten import WriteDown as WriteDown
+from pydbt.core.primary.unwritten import WrittenDown as WrittenDown
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.capture_record import Records
@@ -277,7 +279,7 @@ class Tick:
 Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | LeftOutKept | BlocksRead |
     UsedBlocks | DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked |
-    VerifyCancelled | Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick |
+    VerifyCancelled | Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick | WrittenDown |
     h.MarkComing | h.PlaceMark
 )  # fmt: skip
 VolumeEvent = Event | h.MarkAsked | h.MarkWaitAsked  # the last ones are the fan-out's alone
@@ -389,10 +391,8 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class ReadBlocks:
-    """Read runs of blocks past every cache and keep them as ``reading``; answers ``BlocksRead``.
-
-    ``from_snapshot``: from the snapshot, and not from the source.
-    """
+    """Read runs of blocks past every cache and keep them as ``reading``; answers ``BlocksRead``. ``from_snapshot``: not from the
+    source."""
 
     reading: int
     runs: Runs
@@ -439,7 +439,7 @@ class DropReading:
 
 @dataclass(frozen=True, slots=True)
 class RememberReplica:
-    """Write down which replica this volume has, and how far it is known to be. Done before later effects."""
+    """Have written down which replica this volume has, and how far it is known to be. Maps that count on it are written later."""
 
     replica: str
     epoch: int
@@ -450,14 +450,14 @@ class RememberReplica:
 
 @dataclass(frozen=True, slots=True)
 class KeepGenerations:
-    """Write down what the primary's content has been through. Done before later effects, or the connection goes."""
+    """Have written down what the primary's content has been through. No secondary is told anything more before it is."""
 
     generations: Generations
 
 
 @dataclass(frozen=True, slots=True)
 class KeepAllGenerations:
-    """The same, by secondary: the fan-out makes it of that. Done before later effects, or every connection goes."""
+    """The same, by secondary: the fan-out makes it of that."""
 
     generations: dict[int, Generations]
 
@@ -495,6 +495,6 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | KeepLeftOut
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
-    | KeepAllGenerations | Flush | Hold | Release | AnswerWait | h.AnswerMark | h.SendCompleted | VerifyEnded | Log
+    | WriteDown | KeepAllGenerations | Flush | Hold | Release | AnswerWait | h.AnswerMark | h.SendCompleted | VerifyEnded | Log
 )  # fmt: skip
 BrainEffect = Effect | KeepGenerations | h.MarksTold | h.MarksLeft

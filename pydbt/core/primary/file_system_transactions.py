@@ -250,7 +250,7 @@ class FileSystemTransactions:
 
     @property
     def _is_sure(self) -> bool:
-        return not self._state.taints and self._state.replica.state != "inconsistent"
+        return not self._state.told_taints and self._state.replica.state != "inconsistent"
 
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""

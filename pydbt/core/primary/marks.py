@@ -35,8 +35,8 @@ class Marks:
             )
         if not state.replica.keeps_history:
             return Unable("its secondary is of an earlier version, which knows no marks", lasting=True)
-        if state.taints:
-            taint = next(iter(state.taints))
+        if state.told_taints:
+            taint = state.told_taints[0]
             return Unable(
                 f"writes may have been missed ({taint}), until everything in use was compared (--wait waits for that)"
             )

@@ -106,7 +106,7 @@ class Overview:
             connection_problem=parts.link.problem(now),
             waiting_for=self.waiting_for(resync),
             replica_state=state.replica.state,
-            taints=tuple(state.taints),
+            taints=state.told_taints,
             sequence=state.sequence,
             acknowledged=state.acknowledged,
             replica_position=state.replica.position,
@@ -118,7 +118,8 @@ class Overview:
             repairing=parts.settler.repairing,
             unacknowledged_bytes=state.queue.unacknowledged_bytes,
             on_the_way_bytes=self.on_the_way_bytes(resync),
-            fresh=is_fresh(behind_since(state), None if silence else parts.link.answered_at, now),
+            fresh=is_fresh(behind_since(state), None if silence else parts.link.answered_at, now)
+            and not state.unwritten.waits,
             log=LogStatus(log.capacity_bytes, log.used_bytes, log.start, log.end, log.active_transactions),
             done_bytes=done,
             total_bytes=total,

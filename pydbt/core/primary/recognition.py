@@ -99,6 +99,8 @@ class Recognition:
     def landed(self, image: str) -> None:
         """A COMMIT is durable: the secondary has an image of the volume, and nothing of before is in doubt any more."""
         replica = self._state.replica
+        if replica.initial:
+            self._state.unwritten.add()
         replica.unfinished = replica.initial = False
         replica.taken_at, replica.later_epochs = None, (self._state.config.epoch,)
         replica.state = image

@@ -29,7 +29,8 @@ def is_fresh(behind_since: float | None, answered_at: float | None, now: float) 
 def told_position(state: State, *, repairing: bool, now: float) -> int:
     """For a PING: the number of the last write that the replica needs to be what the volume is; or ``OUT_OF_SYNC``."""
     unsettled = state.unsettled.oldest_time()
-    doubtful = bool(state.taints) or repairing or (unsettled is not None and now - unsettled > FRESH_S)
+    doubtful = bool(state.taints) or state.unwritten.waits
+    doubtful |= repairing or (unsettled is not None and now - unsettled > FRESH_S)
     doubtful |= len(state.unreadable) > 0
     return state.sequence if state.mode is Mode.NORMAL and not doubtful else OUT_OF_SYNC
 
@@ -42,7 +43,7 @@ def reported_state(status: PrimaryStatus, lag_seconds: float | None, out_of_sync
     if status.unwritable.total():
         return "inconsistent"
     if status.mode is Mode.SNAPSHOTS and status.replica_state == "consistent":
-        return "up-to-date" if not out_of_sync_bytes and not lag_seconds else "consistent"
+        return "up-to-date" if status.fresh and not out_of_sync_bytes and not lag_seconds else "consistent"
     if not normal or status.replica_state == "inconsistent":
         return status.replica_state
     return "up-to-date" if status.fresh and not status.unreadable.total() else "consistent"

@@ -19,6 +19,7 @@ from pydbt.core.primary.left_out import LeftOut
 from pydbt.core.primary.likely import Likely
 from pydbt.core.primary.modes import FOLLOWING_MODES, MODE_MOVES, PHASE_MOVES, Mode, Phase
 from pydbt.core.primary.statistics import Statistics
+from pydbt.core.primary.unwritten import Unwritten
 from pydbt.core.protocol.generations import Generations, first_generations
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.tracking.in_flight import InFlight
@@ -146,6 +147,7 @@ class State:
         )
         self.taints: dict[str, int] = {reason: number for number, reason in enumerate(config.taints, 1)}
         self.last_taint = len(config.taints)
+        self.unwritten = Unwritten()
         self.sequence = self.acknowledged = self.position = self.lost = 0
         self.payload_on = False
         self.reads_rest_until = 0.0
@@ -180,6 +182,11 @@ class State:
     def taint_numbers(self) -> tuple[int, ...]:
         """Of what taints the volume now: a comparison that begins now answers these."""
         return tuple(self.taints.values())
+
+    @property
+    def told_taints(self) -> tuple[str, ...]:
+        """What taints the volume as far as anybody is told: also what is answered, until that is on the disk."""
+        return tuple(dict.fromkeys((*self.taints, *self.unwritten.taints)))
 
     @property
     def rolled_back(self) -> DirtyMap | None:

@@ -34,8 +34,8 @@ class PrimaryStatus:
     ``known``: all blocks that may differ are counted. ``out_of_sync_bytes``: those that are; the kernel's bitmaps come on top,
     outside of normal mode. ``on_the_way_bytes``: of these the blocks that only wait for an acknowledgement.
     ``unacknowledged_bytes``: the stream's own bytes, each write by itself. ``repairing``: a block that was found to differ is not
-    on the secondary yet. ``fresh``: the secondary
-    lacks no more than what may come between two heartbeats (``reported_state.is_fresh``). ``mode_since``: when the mode began.
+    on the secondary yet. ``fresh``: the secondary lacks no more than what may come between two heartbeats
+    (``reported_state.is_fresh``), and a crash would forget nothing of that (``unwritten``). ``mode_since``: when the mode began.
     ``connected``: it was heard a moment ago. ``unreadable``: blocks of the source that cannot be read. ``unwritable``: blocks
     that the secondary's target does not take. ``snapshots`` is None with journal-based replication.
     """

@@ -45,6 +45,8 @@ class Taints:
         if answered and state.taints:
             still = "still tainted, by what came up after that comparison had begun"
             state.effects.log("info", still if left else "not tainted any more: everything was compared")
+        if answered_now := [reason for reason in state.taints if reason not in left]:
+            state.unwritten.add(*answered_now)
         state.taints = left
 
     def search_begins(self) -> None:

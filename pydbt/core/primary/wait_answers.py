@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import Enum
 
-from pydbt.core.primary.events import AnswerWait, WaitAsked
+from pydbt.core.primary.events import AnswerWait, WaitAsked, WaitGone
 from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.landing import Landing
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
@@ -30,6 +30,13 @@ class WaitAnswers:
         self._patient: dict[int, bool] = {}
         self._asked: dict[int, AskedTransaction] = {}
         self._told: set[int] = set()
+
+    def told(self, event: WaitAsked | WaitGone) -> None:
+        """Somebody waits, or does not any more."""
+        if isinstance(event, WaitGone):
+            self.gone(event.token)
+        else:
+            self.asked(event)
 
     def asked(self, event: WaitAsked) -> None:
         """Somebody waits."""
@@ -65,7 +72,7 @@ class WaitAnswers:
             return ()
         if self._state.mode is Mode.REFUSED:
             return list(self._patient)
-        if self._state.mode in FOLLOWING_MODES and not self._state.taints:
+        if self._state.mode in FOLLOWING_MODES and not self._state.taints and not self._state.unwritten.waits:
             over = self._landing.waits_over()
             return [token for token in over if self._holds(self._asked.get(token))] if self._asked else over
         return ()

@@ -107,7 +107,7 @@ def _target(before: Hashable, after: Hashable, about: View) -> Iterator[NamedCha
 def _identity(before: Hashable, after: Hashable, about: View) -> Iterator[NamedChange]:
     figures: dict[str, Figure] = {"expires": about.part("identity").text("expires")}
     if after:
-        yield NamedChange(names.IDENTITY_ENDING, str(after), figures)
+        yield NamedChange(names.IDENTITY_ENDING, about.part("identity").text("problem") or str(after), figures)
     else:
         yield NamedChange(names.IDENTITY_RENEWED, "the identity of this machine can be used", figures)
 

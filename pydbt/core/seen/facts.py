@@ -5,6 +5,7 @@ The subject is the address of a secondary; empty for the volume itself, and for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator, Mapping
 from enum import StrEnum
 
@@ -13,6 +14,7 @@ from pydbt.core.seen.view import View
 FOLLOWING = "following"
 """Consistent or up to date: a replica goes from one to the other with each burst of writes."""
 IN_SYNC_STATE = "up-to-date"
+_FIGURES = re.compile(r"\d+")
 STANDING_STILL_S = 60.0
 """A synchronization that has not moved for this long stands still: waits of its phases are shorter."""
 
@@ -73,7 +75,8 @@ def observed_facts(status: View) -> Facts:
     for subject, one in subjects_of(status).items():
         facts |= {(topic, subject): value for topic, value in _of_one(one)}
         facts[Topic.MARK, subject] = _newest_mark(status, subject)
-    facts[Topic.IDENTITY, ""] = status.part("identity").text("problem") or ""
+    # Its figures are the time that is left, and what the clock says: they go on by themselves.
+    facts[Topic.IDENTITY, ""] = _FIGURES.sub("", status.part("identity").text("problem") or "")
     if status.text("role") == "primary":
         facts[Topic.USE, ""] = "; ".join(status.texts("notices"))
     else:

@@ -42,21 +42,21 @@ class Rates:
     def __init__(self) -> None:
         self._last: tuple[float, float] | None = None
 
-    def rate(self, moment: float, bytes_so_far: float | None) -> float | None:
-        """None at the first look, and when time or count went backwards."""
-        last, self._last = self._last, None if bytes_so_far is None else (moment, bytes_so_far)
-        if last is None or bytes_so_far is None or moment <= last[0] or bytes_so_far < last[1]:
+    def rate(self, at: float, bytes_so_far: float | None) -> float | None:
+        """``at``: of the monotonic clock, which nobody sets. None at the first look, and when the count went backwards."""
+        last, self._last = self._last, None if bytes_so_far is None else (at, bytes_so_far)
+        if last is None or bytes_so_far is None or at <= last[0] or bytes_so_far < last[1]:
             return None
-        return (bytes_so_far - last[1]) / (moment - last[0])
+        return (bytes_so_far - last[1]) / (at - last[0])
 
 
-def figures_of(status: Mapping[str, Any], moment: float, wire: Rates) -> Floats:
-    """The figures of a status, in the order of ``COLUMNS``; NaN where it does not know one, or has none."""
+def figures_of(status: Mapping[str, Any], at: float, wire: Rates) -> Floats:
+    """The figures of a status, in the order of ``COLUMNS``; NaN where it knows or has none. ``at``: as of ``Rates``."""
     log, queue, journal = (_part(status, name) for name in ("log", "queue", "journal"))
     sent = _number(status, "sent_bytes")
     found: dict[str, float | None] = {
         **{name: _number(status, name) for name in COLUMNS},
-        "wire_rate_bytes": wire.rate(moment, _number(status, "received_bytes") if sent is None else sent),
+        "wire_rate_bytes": wire.rate(at, _number(status, "received_bytes") if sent is None else sent),
         "log_used_bytes": _number(log, "used"),
         "queue_used_bytes": _number(queue, "used"),
         "journal_used_bytes": _number(journal, "used"),

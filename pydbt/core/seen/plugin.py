@@ -19,6 +19,8 @@ from pydbt.core.units import format_seconds
 _LINE_CHARACTERS_MAX = 4000
 """Nagios reads 4 KiB of a line, older ones less; what is cut off is at the end, behind the state."""
 _QUOTED = re.compile(r"[\s=']")
+_NOW_S = 1.0
+"""Clocks are set right by a little all the time: a moment that is as little ahead is now."""
 
 
 class PluginState(IntEnum):
@@ -88,6 +90,7 @@ def _age_of_image(primary: View, told_since_s: float | None, now: datetime) -> f
 
     Its moment is one of the primary's clock, which may be ahead of this one: an image is never called younger than what the
     primary told by that clock alone, and the silence since by this one. It may be behind as well; then it is called older.
+    Where that clock was set back in between, so that the image is younger than what was told last, its age is unknown.
     """
     as_of, told, heard_s = (
         _moment(primary.text("as_of")),
@@ -100,12 +103,17 @@ def _age_of_image(primary: View, told_since_s: float | None, now: datetime) -> f
     has_told = primary.number("behind_bytes") is not None  # else it may be back, and have told that before it was away
     if told is None or heard_s is None or told_since_s is None or not has_told:
         return None if by_this_clock < 0 else by_this_clock
+    if told < as_of:
+        return None
     return max(by_this_clock, (told - as_of).total_seconds() + heard_s + told_since_s, 0.0)
 
 
 def _since(moment: str | None, now: datetime) -> float | None:
+    """None where it is unknown, also after the clock was set back: the moment is still to come then."""
     at = _moment(moment)
-    return None if at is None else max((now - at).total_seconds(), 0.0)
+    if at is None or (age_s := (now - at).total_seconds()) < -_NOW_S:
+        return None
+    return max(age_s, 0.0)
 
 
 def _moment(text: str | None) -> datetime | None:

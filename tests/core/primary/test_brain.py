@@ -52,6 +52,8 @@ class Shell:
                 return [ev.Persisted(zero, cover=cover, number=number)]
             case ev.KeepLeftOut():
                 return [ev.LeftOutKept()]
+            case ev.WriteDown(number=number):
+                return [ev.WrittenDown(number)]
             case ev.ScanUsed():
                 return [ev.UsedBlocks(Runs(np.array([0]), np.array([8])), "8 blocks in use")]
             case ev.SetPayload(on=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pydbt.core.identity_expiry import IdentityState, Lifetime, identity_problem
 from pydbt.core.seen import event_names as names
 from pydbt.core.seen.change_words import NamedChange
 from pydbt.core.seen.changes import BURST, REGAIN_S, Changes
@@ -103,6 +105,25 @@ def test_a_verification_that_could_not_compare_everything_names_how_much() -> No
 def test_each_change_of_a_replica_has_its_name(changed: dict[str, Any], name: str, back: str) -> None:
     _, there, gone = told(secondary(), secondary(**changed), secondary())
     assert (names_of(there), names_of(gone)) == ([name], [back])
+
+
+def test_an_identity_that_ends_soon_or_that_the_clock_refuses_is_no_news_with_each_hour_and_second() -> None:
+    """Both sentences have figures that go on with the time: how long is left, and what this machine's clock says."""
+    began = datetime(2026, 11, 28, 12, tzinfo=UTC)
+    lasting = Lifetime(began, began + timedelta(days=40))
+
+    def at(hours: float) -> dict[str, Any]:
+        problem = identity_problem(IdentityState(lasting, lasting), began + timedelta(hours=hours))
+        return secondary(identity={"expires": "2027-01-07", "problem": problem})
+
+    hours = [-1.0, -0.9997, 0.0, 24 * 11.0, 24 * 12.0, 24 * 39.0, 24 * 39.1, 24 * 40.0, 24 * 40.1]
+    looks = told(secondary(), *map(at, hours), every_s=3600.0)
+    _, clock, same, right, ending, day, hour, less, end, after = looks
+    assert names_of(clock) == [names.IDENTITY_ENDING] and "this machine's clock says" in clock[0].words
+    assert names_of(right) == [names.IDENTITY_RENEWED]
+    assert names_of(ending) == [names.IDENTITY_ENDING] and "in 29 days" in ending[0].words
+    assert names_of(hour) == names_of(end) == [names.IDENTITY_ENDING]
+    assert not any((same, day, less, after))
 
 
 def test_a_notice_of_the_volume_names_no_secondary() -> None:

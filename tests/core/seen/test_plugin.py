@@ -37,6 +37,8 @@ def state_of(status: dict[str, Any], running: bool = True) -> PluginState:
         ({"last_in_sync": "2026-01-01T11:00:00Z"}, False, PluginState.CRITICAL),
         ({"last_in_sync": None}, False, PluginState.UNKNOWN),
         ({"last_in_sync": "yesterday"}, False, PluginState.UNKNOWN),
+        ({"last_in_sync": "2026-01-01T12:00:00.5Z"}, False, PluginState.WARNING),
+        ({"last_in_sync": "2026-01-01T12:30:00Z"}, False, PluginState.UNKNOWN),
         ({"last_in_sync": "0001-01-01T00:00:00+14:00"}, False, PluginState.UNKNOWN),
     ],
 )
@@ -79,6 +81,20 @@ def test_a_primary_whose_clock_is_ahead_makes_no_replica_younger() -> None:
     assert age_of_image(True, **{**ahead, "behind_bytes": None}, heard_seconds=0.1) is None, (
         "it has told nothing since it is back"
     )
+
+
+def test_a_primary_whose_clock_was_set_back_makes_no_replica_younger() -> None:
+    """Its clock was an hour ahead when the image was made. Set right, it tells of half an hour ago: 90 minutes."""
+    told = {"as_of": "2026-01-01T12:29:59Z", "told": "2026-01-01T11:59:59Z", "behind_bytes": 0, "heard_seconds": 1.0}
+    assert age_of_image(True, **told) is None
+    assert age_of_image(True, **{**told, "as_of": told["told"]}) == 1.0
+
+
+def test_nothing_that_was_saved_by_a_clock_of_the_future_is_young() -> None:
+    """The clock of this machine was set back after the end of its controller: when that was is not known any more."""
+    told = {"as_of": AGO_100_S, "told": AGO_100_S, "behind_bytes": 0, "heard_seconds": 1.0}
+    assert age_of_image(False, "2026-01-01T12:30:00Z", **told) == 100.0, "its image's own moment tells enough"
+    assert age_of_image(False, "2026-01-01T12:30:00Z", **{**told, "as_of": "2026-01-01T12:29:00Z"}) is None
 
 
 def test_nor_does_a_frame_that_was_long_on_its_way() -> None:

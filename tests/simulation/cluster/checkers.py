@@ -12,7 +12,7 @@ from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.secondary.replica import ReplicaState
-from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.simulation.cluster.disk import SECTOR
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 MOMENT = "the replica is a moment of the primary"
 NOTHING_LOST = "nothing acknowledged is lost"
+ON_DISK = "what is told for the better is on the disk"
 
 
 class Violation(AssertionError):
@@ -250,6 +251,21 @@ def up_to_date_is_answered_for(world: World) -> None:
             raise Violation("up to date is answered for", f"{node.name} is cut off, and calls itself up to date")
 
 
+def what_is_told_is_on_the_disk(world: World) -> None:
+    """A taint that the next controller would find is not called answered, nor a replica up to date that is a new one for it."""
+    written = {record.slot: record for record in world.primary.records()}
+    for node, peer in world.primary.peers():
+        record = written.get(peer.number)
+        if record is None or (not record.taints and record.phase is not SyncPhase.INITIAL):
+            continue
+        status = peer.brain.status(world.clock.now)
+        if forgotten := {entry["reason"] for entry in record.taints} - set(status.taints):
+            raise Violation(ON_DISK, f"{node.name} is called compared, and the next controller finds {forgotten}")
+        is_new = record.phase is SyncPhase.INITIAL
+        if is_new and reported_state(status, 0.0, status.out_of_sync_bytes) == "up-to-date":
+            raise Violation(ON_DISK, f"{node.name} is called up to date, and a new replica by what is written down")
+
+
 def staged_is_out_of_sync(world: World) -> None:
     """What a promotion would roll back is counted, in whatever mode."""
     if not is_quiet(world) or not all(peer.brain.state.in_flight.empty for _, peer in world.primary.peers()):
@@ -382,7 +398,7 @@ def all_is_one(world: World) -> None:
         if node.engine.brain.replica_state is not ReplicaState.UP_TO_DATE:
             raise Violation("everything converges", f"{node.name} calls itself {node.engine.brain.replica_state}")
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
-        if not peer.brain.state.taints and own["replica_state"] != "up-to-date":
+        if not peer.brain.state.told_taints and own["replica_state"] != "up-to-date":
             raise Violation("everything converges", f"the primary calls {node.name} {own['replica_state']}")
         copy = node.after_a_crash(power=True)
         if bytes(copy.content.current[: world.geometry.size_bytes]) != bytes(world.kernel.disk.current):

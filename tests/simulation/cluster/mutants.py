@@ -69,7 +69,7 @@ from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
 from pydbt.store.journal_files import JournalFiles
-from tests.simulation.cluster import mutants_of_marks
+from tests.simulation.cluster import mutants_of_marks, mutants_of_saves
 from tests.simulation.cluster.kernel import Capture
 
 Mutant = Callable[[], AbstractContextManager]
@@ -560,3 +560,4 @@ around(
     lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
 )  # fmt: skip
 mutants_of_marks.add(instead, around)
+mutants_of_saves.add(MUTANTS, instead, around)

@@ -37,6 +37,9 @@ from pydbt.controller.primary import (
     loop as primary_loop,
 )
 from pydbt.controller.primary import (
+    metadata as primary_metadata,
+)
+from pydbt.controller.primary import (
     service as primary_service,
 )
 from pydbt.controller.primary import (
@@ -145,6 +148,7 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         volume: {
             "time": clock, "BlockReader": SimReader, "MapWriter": primary.map_writer,
         },
+        primary_metadata: {"time": clock},
         primary_ending: {"time": clock, "clean_marker": primary.marker, "boot_id": primary.boot_id},
         primary_handshake: {"boot_id": primary.boot_id},
         configuring: {"boot_id": primary.boot_id, "secrets": SimpleNamespace(randbits=primary.epoch)},

@@ -41,7 +41,7 @@ from pydbt.core.tracking.audit import Look
 from pydbt.device.filesystem import UsedExtents
 from pydbt.network.address import format_address, split_address
 from pydbt.store.map_file import load_map
-from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Machine
@@ -475,6 +475,9 @@ class PrimaryNode:
             return Capture(self.kernel, self.machine, *self._attached) if self.kernel.attached else None
 
         def attach(volume: object, options: object, pins: object) -> Capture:
+            for record in self.records():
+                is_lacking = record.phase is not SyncPhase.INITIAL and self.map_on_disk(record) is None
+                assert record.taints or not is_lacking, "programs are attached before a taint is on the disk"
             self._compile()
             self._attached = (volume, options)
             self.kernel.attach()

@@ -159,6 +159,7 @@ class World:
         checkers.status_is_true(self)
         checkers.transactions_are_true(self)
         checkers.up_to_date_is_answered_for(self)
+        checkers.what_is_told_is_on_the_disk(self)
         checkers.staged_is_out_of_sync(self)
         checkers.generations_tell_of_writes(self)
         for node in self.secondaries:
@@ -227,7 +228,7 @@ class World:
 
     def _follows(self, node: SecondaryNode, brain: Primary) -> bool:
         done = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
-        done = done and not len(brain.state.unreadable)
+        done = done and not len(brain.state.unreadable) and not brain.state.unwritten.waits
         done = done and not brain.state.replica.unwritable.total() and brain.state.replica.state != "inconsistent"
         there = node.engine.brain.peer is not None and node.engine.brain.drained and not node.engine.brain.problem
         # A connection that is dead at one end alone takes a name along that the primary has sent; the next one brings it.
