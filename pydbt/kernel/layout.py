@@ -29,8 +29,9 @@ _OPERATIONS = (
 # after a million instructions. The number of steps that it accepts differs between kernels, so these budgets are tried in
 # turn. 640 steps copy 40 MiB of huge folios and more; 288 are enough for 256 pages, the most that a bio has.
 STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
-# Of the kernel's own loop the verifier follows one step. The same numbers, because a request is copied without a break.
-LOOP_STEPS = STEP_BUDGETS[0]
+# Of the kernel's own loop the verifier follows one step. A request is copied without a break: 64 MiB of a program's memory, in
+# pieces of 4 KiB, or as much as the ring of data has.
+LOOP_STEPS = (16384, 16384)
 
 _MINOR_BITS = 20  # include/linux/kdev_t.h
 
@@ -50,6 +51,7 @@ def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]
         "MAP_WORDS": volume.map_words,
         "HEADER_RECORDS": options.header_ring_bytes // RECORD_BYTES,
         "BIO_BASED": int(volume.bio_based),
+        "HALF_OF_SUMS": _sums(volume) // 2,
     }
 
 
@@ -59,7 +61,16 @@ def map_sizes(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
         "bits": 2 * volume.map_words,
         "headers": options.header_ring_bytes // RECORD_BYTES,
         "data": options.data_ring_bytes,
+        "sums": _sums(volume),
     }
+
+
+def _sums(volume: VolumeSpec) -> int:
+    """How many pieces of 4 KiB can be watched while they are written, in two halves (bpf/watched.bpf.h).
+
+    By their places on the disk, 128 MiB in a row do not meet. Without requests it is by chance, so there are four times as many.
+    """
+    return 1 << 18 if volume.bio_based else 1 << 16
 
 
 def kernel_macros(btf: Btf) -> Macros:
@@ -114,6 +125,7 @@ def payload_macros(btf: Btf) -> Macros:
         "PAGE_COPY_WORDS": max(field.offset + field.size for field in page.values()) // 8,
         "PG_dirty": page_bits["PG_dirty"],
         "PG_locked": page_bits["PG_locked"],
+        "PG_writeback": page_bits["PG_writeback"],
         "PG_head": page_bits["PG_head"],
         "OFF_folio_pages": _pages_of_a_folio(btf),
         "OFF_buffer_head_b_state": btf.offset("buffer_head", "b_state"),
