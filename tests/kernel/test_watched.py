@@ -12,45 +12,11 @@ import pytest
 
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import MIB
+from tests.lab.changing_memory import KINDS, PROGRAM
 from tests.lab.disks import Device, loop_device, swap_on, zram_device
 from tests.lab.images import differing_of
 from tests.lab.patience import run
 from tests.lab.tracking import PAYLOAD, Rebuilt, tracked
-
-# One thread writes its memory, again and again, to the places of the device in turn. The other one changes it meanwhile.
-_CHANGING = """
-import mmap, os, sys, threading
-device, kind, pieces = sys.argv[1], sys.argv[2], int(sys.argv[3])
-size = 64 << 10
-if kind == "file":
-    fd = os.memfd_create("memory")
-    os.ftruncate(fd, size)
-    memory = mmap.mmap(fd, size)
-else:
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_ANONYMOUS | (mmap.MAP_SHARED if kind == "shared" else mmap.MAP_PRIVATE))
-memory.write(os.urandom(size))
-done = threading.Event()
-
-def change():
-    number = 0
-    while not done.is_set():
-        number += 1
-        for at in range(0, size, 4096):
-            memory[at + 8 * (number % 500) : at + 8 * (number % 500) + 8] = number.to_bytes(8, "little")
-
-changer = threading.Thread(target=change)
-changer.start()
-try:
-    disk = os.open(device, os.O_WRONLY | os.O_DIRECT)
-    for round in range(400):
-        parts = [memoryview(memory)[at : at + size // pieces] for at in range(0, size, size // pieces)]
-        os.pwritev(disk, parts, round % 200 * size)
-        for part in parts:
-            part.release()
-finally:
-    done.set()
-    changer.join()
-"""
 
 # Anonymous memory that is pushed out to swap, a few pages at a time, and changed at once, while it is written.
 _SWAPPING = """
@@ -100,10 +66,10 @@ def differs_only_where_flagged(device: Device, work: Callable[[], object], bio_b
 
 
 @pytest.mark.parametrize("pieces", [1, 16])
-@pytest.mark.parametrize("kind", ["private", "shared", "file"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_no_block_of_a_direct_write_differs_without_the_flag(tmp_path: Path, kind: str, pieces: int) -> None:
     with loop_device(tmp_path, 16 * MIB) as device:
-        differs_only_where_flagged(device, lambda: run(sys.executable, "-c", _CHANGING, device.path, kind, pieces))
+        differs_only_where_flagged(device, lambda: run(sys.executable, PROGRAM, device.path, kind, pieces, 400))
 
 
 def test_no_block_of_swap_differs_without_the_flag(tmp_path: Path) -> None:
@@ -143,5 +109,5 @@ def test_without_requests_direct_writes_that_nobody_changes_have_no_flag() -> No
 def test_without_requests_a_direct_write_is_flagged_when_its_memory_changes() -> None:
     with zram_device(16 * MIB) as device:
         differs_only_where_flagged(
-            device, lambda: run(sys.executable, "-c", _CHANGING, device.path, "private", 16), bio_based=True
+            device, lambda: run(sys.executable, PROGRAM, device.path, "private", 16, 400), bio_based=True
         )

@@ -276,9 +276,14 @@ class Volume:
         """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
         before, self.swap_notice = self.swap_notice, ""
         if places:
+            then = (
+                "which is noticed, and such blocks are read again"
+                if self.capture.memory_watched or not self.capture.payload_available
+                else "so that blocks can differ until the next verification"
+            )
             self.swap_notice = (
-                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
-                "differ until the next verification; move it to another disk"
+                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, {then}; "
+                "move it to another disk"
             )
             if self.swap_notice != before:
                 _log.warning("%s", self.swap_notice)
