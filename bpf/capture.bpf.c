@@ -45,6 +45,8 @@
 #define VALUE_HEADER_RECORDS		0x7079646276000009	/* of the ring; a power of two */
 #define VALUE_BIO_BASED			0x707964627600000a	/* 1 when the driver makes no requests */
 #define VALUE_HALF_OF_SUMS		0x707964627600000b	/* entries, a power of two */
+#define VALUE_LOOP_TAKEN		0x707964627600000c	/* see short_of_a_file(); 0: no loop device */
+#define VALUE_LOOP_DIRECT		0x707964627600000d
 #define VOLUME_VALUE(number) ({ \
 	u64 value; \
 	asm(NUMBER_LOADED(number) : "=r"(value)); \
@@ -273,6 +275,29 @@ static __always_inline bool clip(struct extent *extent, u64 sector, u32 bytes)
 	extent->sector = sector - VOLUME_START;
 	extent->sectors = end - sector;
 	return true;
+}
+
+/*
+ * A loop device takes a write for done when its file took only the first part of
+ * it, as on a file system that has become full (lo_complete_rq() looks at the
+ * length of reads alone). What the file took stands in the driver's own part of a
+ * request, behind it, at VALUE_LOOP_TAKEN. 0 is what the driver itself writes
+ * there for a write that it made page by page (kernel_fixes.h; the byte at
+ * VALUE_LOOP_DIRECT is 0 then), of which it tells each error.
+ */
+static __always_inline bool short_of_a_file(u64 request, u32 bytes)
+{
+	u64 at = VOLUME_VALUE(VALUE_LOOP_TAKEN);
+	s64 taken;
+	u8 direct;
+
+	if (!at)
+		return false;
+	if (read_kernel(&taken, sizeof(taken), request + at))
+		return true;
+	if (taken)
+		return taken != bytes;
+	return read_kernel(&direct, sizeof(direct), request + VOLUME_VALUE(VALUE_LOOP_DIRECT)) || direct;
 }
 
 static __always_inline bool is_no_data_op(u32 op)
@@ -508,7 +533,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (!config->records)
 		return 0;
 	extent.flags |= flags_of(opf);
-	if ((u32)ctx->args[ARG_block_rq_complete_error])
+	if ((u32)ctx->args[ARG_block_rq_complete_error] || (op == OP_WRITE && short_of_a_file(address, bytes)))
 		extent.flags |= PYDBT_FLAG_ERROR;
 	record = reserve_record(state, config, &position);
 	if (!record)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import resource
+from typing import NamedTuple
 
 from pydbt.core.errors import MachineError
-from pydbt.kernel.btf import Btf, Field
+from pydbt.kernel.btf import VMLINUX_BTF, Btf, Field
 from pydbt.kernel.record import RECORD_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 
@@ -34,13 +35,19 @@ STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
 LOOP_STEPS = (16384, 16384)
 
 _MINOR_BITS = 20  # include/linux/kdev_t.h
+_LOOP_MODULE_BTF = VMLINUX_BTF.parent / "loop"
 
 Macros = dict[str, int]
 
 
-def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
-    """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c."""
+def volume_values(volume: VolumeSpec, options: CaptureOptions, loop: LoopCommand | None = None) -> dict[str, int]:
+    """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c.
+
+    ``loop``: of a volume on a loop device, where that is known.
+    """
     return {
+        "LOOP_TAKEN": loop.taken if loop else 0,
+        "LOOP_DIRECT": loop.direct if loop else 0,
         "DISK_NUMBER": volume.disk_major << _MINOR_BITS | volume.disk_minor,
         "DISK_MAJOR": volume.disk_major,
         "DISK_MINOR": volume.disk_minor,
@@ -53,6 +60,28 @@ def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]
         "BIO_BASED": int(volume.bio_based),
         "HALF_OF_SUMS": _sums(volume) // 2,
     }
+
+
+class LoopCommand(NamedTuple):
+    """Where the loop driver's own part of a request has what short_of_a_file() in bpf/capture.bpf.c asks for."""
+
+    taken: int  # bytes from the start of the request
+    direct: int
+
+
+def loop_command(btf: Btf) -> LoopCommand | None:
+    """By the kernel's types, or those of its module; None where nothing tells."""
+    if not btf.knows("loop_cmd"):
+        try:
+            btf = btf.with_module(_LOOP_MODULE_BTF.read_bytes())
+        except (OSError, ValueError):
+            return None
+    try:
+        own_part = btf.size("request")  # blk_mq_rq_to_pdu()
+        taken, direct = btf.field("loop_cmd", "ret"), btf.field("loop_cmd", "use_aio")
+    except KeyError:
+        return None
+    return LoopCommand(own_part + taken.offset, own_part + direct.offset) if taken.size == 8 else None
 
 
 def map_sizes(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:

@@ -35,7 +35,7 @@ from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import lockdown_words, shortage
 from pydbt.kernel.loaded import Loaded, VerifierRefused, attach
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
-from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+from pydbt.kernel.spec import LOOP_MAJOR, CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
@@ -66,7 +66,8 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     marks_apart = layout.can_be_preempted(btf)
     macros = layout.kernel_macros(btf) | {"MARK_APART": int(marks_apart)}
     programs = pins.programs(marks_apart)
-    values, sizes = layout.volume_values(volume, options), layout.map_sizes(volume, options)
+    loop = layout.loop_command(btf) if volume.disk_major == LOOP_MAJOR else None
+    values, sizes = layout.volume_values(volume, options, loop), layout.map_sizes(volume, options)
     text = source_text()
 
     def build(macros: layout.Macros) -> Loaded:
@@ -77,8 +78,18 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, programs, pin_dir)
+        shows_short_writes = volume.disk_major != LOOP_MAJOR or loop is not None
         meta = pins.Meta(
-            pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id(), marks_apart, watched
+            pins.PROGRAM_VERSION,
+            volume,
+            options,
+            not reason,
+            reason,
+            data_base,
+            boot_id(),
+            marks_apart,
+            watched,
+            shows_short_writes,
         )
         pins.write_meta(pin_dir, meta)
     except BaseException:

@@ -16,5 +16,7 @@ def test_what_changed_while_it_was_written_is_read_again(tmp_path):
         both.wait()
         status = both.status()
         both.compare("memory changed while it was written")
-        assert status["statistics"]["unsettled_blocks"]["unstable"] > 0, "no write met a change: the test proves nothing"
+        assert status["statistics"]["unsettled_blocks"]["unstable"] > 0, (
+            "no write met a change: the test proves nothing"
+        )
         assert status["mode"] == "normal" and not status["tainted"] and status["out_of_sync_bytes"] == 0, status

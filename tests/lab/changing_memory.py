@@ -36,7 +36,7 @@ def change(memory: mmap.mmap, done: threading.Event) -> None:
 
 
 def main(device: str, kind: str, pieces: int, rounds: int) -> None:
-    """All of the memory in each round, in so many vectors, to the places of the device in turn."""
+    """All of the memory in each round, in ``pieces`` vectors, to the places of the device in turn."""
     memory, done = memory_of(kind), threading.Event()
     memory.write(os.urandom(_SIZE))
     changer = threading.Thread(target=change, args=(memory, done))
