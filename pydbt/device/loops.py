@@ -1,7 +1,8 @@
 """Loop devices below a device, which take a write for done when their file took only the first part of it.
 
 ``lo_complete_rq`` in drivers/block/loop.c looks at the length of reads alone: since v4.4 with direct I/O to the file, and
-since f2fed441c69b (v6.15, and stable kernels of 2025) always. A file with holes comes to that when its file system is full.
+since f2fed441c69b (v6.15, and stable kernels of 2025) always. A file with holes comes to that when its file system is full, and
+so does one whose file system gives each write a new place.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import os
 
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.device.sysfs import BlockDevice
+from pydbt.posix import libc
+
+# Of ext2 to ext4 and tmpfs: what is there is written where it is (include/uapi/linux/magic.h). XFS may share blocks of files.
+_WRITE_IN_PLACE = frozenset({0xEF53, 0x01021994})
 
 
 def loops_below(device: BlockDevice) -> list[BlockDevice]:
@@ -34,20 +39,22 @@ def short_writes_of(device: BlockDevice, own_are_seen: bool) -> str:
     words = [
         f"{loop.path} ({loop.backing_file()})"
         for loop in loops_below(device)
-        if loop.number != own and _has_holes(loop)
+        if loop.number != own and needs_room(loop.backing_file() or "")
     ]
     if not words:
         return ""
     return (
-        f"{device.path} lies on {' and '.join(words)}, a file with holes: when its file system is full, a write can go in only "
-        "in part with no error, and blocks can then differ until the next verification; allocate all of the file (fallocate)"
+        f"{device.path} lies on {' and '.join(words)}, a file with holes or shared blocks: when its file system is full, a "
+        "write can go in only in part with no error, and blocks can then differ until the next verification; allocate all of "
+        "the file (fallocate)"
     )
 
 
-def _has_holes(loop: BlockDevice) -> bool:
-    """Also where nobody can tell, as of a file that has lost its name."""
+def needs_room(file: str) -> bool:
+    """Whether the file behind a loop device may take more room when it is written. Also where nobody can tell."""
     try:
-        status = os.stat(loop.backing_file() or "")
-    except OSError:
+        status = os.stat(file)
+        holes = status.st_blocks * SECTOR_BYTES < status.st_size
+        return holes or libc.file_system_magic(file) not in _WRITE_IN_PLACE
+    except OSError:  # it has lost its name
         return True
-    return status.st_blocks * SECTOR_BYTES < status.st_size
