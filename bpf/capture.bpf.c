@@ -44,6 +44,9 @@
 #define VALUE_MAP_WORDS			0x7079646276000008
 #define VALUE_HEADER_RECORDS		0x7079646276000009	/* of the ring; a power of two */
 #define VALUE_BIO_BASED			0x707964627600000a	/* 1 when the driver makes no requests */
+#define VALUE_HALF_OF_SUMS		0x707964627600000b	/* entries, a power of two */
+#define VALUE_LOOP_TAKEN		0x707964627600000c	/* see short_of_a_file(); 0: no loop device */
+#define VALUE_LOOP_DIRECT		0x707964627600000d
 #define VOLUME_VALUE(number) ({ \
 	u64 value; \
 	asm(NUMBER_LOADED(number) : "=r"(value)); \
@@ -52,11 +55,29 @@
 #define VOLUME_END	VOLUME_VALUE(VALUE_VOLUME_END)
 #define BIO_BASED	VOLUME_VALUE(VALUE_BIO_BASED)
 
-/* The sizes of these three are the volume's too: 1 stands for them. */
+/* What a piece of memory held when it was copied, until the write has completed.
+ * `tag` says which piece of which write: where it goes on the disk, in bytes; of a
+ * device without requests a number from the bio and the place in it. An entry that a
+ * later piece took is a false alarm, and costs a block that is read again. */
+struct pydbt_sum {
+	u64 tag;
+	u64 sum;
+};
+
+struct pydbt_page {
+	u64 words[PYDBT_SLOT_SMALL_BYTES / 8];
+};
+
+/* The sizes of these, and of pydbt_sums, are the volume's too: 1 stands for them. */
 BPF_F_TABLE("array", u32, u64, pydbt_bits, 1, BPF_F_MMAPABLE);
 BPF_F_TABLE("array", u32, struct pydbt_record, pydbt_headers, 1, BPF_F_MMAPABLE);
 #if PYDBT_PAYLOAD
 BPF_RINGBUF_OUTPUT(pydbt_data, 1);
+#if LOOP_HELPER
+BPF_TABLE("array", u32, struct pydbt_sum, pydbt_sums, 1);
+BPF_TABLE("array", u32, struct pydbt_page, pydbt_zeros, 1);
+BPF_TABLE("percpu_array", u32, struct pydbt_page, pydbt_then, PYDBT_PROGRAMS);	/* what memory holds at completion */
+#endif
 #endif
 BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
 BPF_RINGBUF_OUTPUT(pydbt_bell, 1);	/* nothing but its wakeups matters */
@@ -68,6 +89,10 @@ struct walk {
 	u64 source;	/* address of the next byte, or of the next struct page */
 	u64 previous;	/* last slot */
 	u64 bio;
+	u64 data;	/* checking: address of the next byte */
+	u64 tag;	/* of the next byte: see struct pydbt_sum */
+	u32 bytes;	/* checking: bytes left of the vector in hand */
+	u32 watched;	/* copying: WATCHED, NOT_WATCHED, or that nobody has looked yet */
 	u32 left;	/* bytes (or pages) left of the vector in hand */
 	u32 done;	/* bytes of the first vector that belong to others */
 	u32 skip;	/* bytes before the start of the volume */
@@ -250,6 +275,29 @@ static __always_inline bool clip(struct extent *extent, u64 sector, u32 bytes)
 	extent->sector = sector - VOLUME_START;
 	extent->sectors = end - sector;
 	return true;
+}
+
+/*
+ * A loop device takes a write for done when its file took only the first part of
+ * it, as on a file system that has become full (lo_complete_rq() looks at the
+ * length of reads alone). What the file took stands in the driver's own part of a
+ * request, behind it, at VALUE_LOOP_TAKEN. 0 is what the driver itself writes
+ * there for a write that it made page by page (kernel_fixes.h; the byte at
+ * VALUE_LOOP_DIRECT is 0 then), of which it tells each error.
+ */
+static __always_inline bool short_of_a_file(u64 request, u32 bytes)
+{
+	u64 at = VOLUME_VALUE(VALUE_LOOP_TAKEN);
+	s64 taken;
+	u8 direct;
+
+	if (!at)
+		return false;
+	if (read_kernel(&taken, sizeof(taken), request + at))
+		return true;
+	if (taken)
+		return taken != bytes;
+	return read_kernel(&direct, sizeof(direct), request + VOLUME_VALUE(VALUE_LOOP_DIRECT)) || direct;
 }
 
 static __always_inline bool is_no_data_op(u32 op)
@@ -485,7 +533,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	if (!config->records)
 		return 0;
 	extent.flags |= flags_of(opf);
-	if ((u32)ctx->args[ARG_block_rq_complete_error])
+	if ((u32)ctx->args[ARG_block_rq_complete_error] || (op == OP_WRITE && short_of_a_file(address, bytes)))
 		extent.flags |= PYDBT_FLAG_ERROR;
 	record = reserve_record(state, config, &position);
 	if (!record)
@@ -493,7 +541,7 @@ int pydbt_request_complete(struct bpf_raw_tracepoint_args *ctx)
 	fill_record(record, state, &extent, PYDBT_KIND_COMPLETE, op, 0);
 #if PYDBT_PAYLOAD
 	if (config->payload && op == OP_WRITE)
-		check_request(state, config, record, LOAD64(address, OFF_request_bio));
+		check_request(state, config, record, address);
 #endif
 	submit_record(config, record, position);
 	return 0;

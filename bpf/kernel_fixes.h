@@ -34,6 +34,11 @@
  * v7.0, a46023d5616e and f7d327654b88: a task can be preempted inside a program.
  * [pydbt_mark(); can_be_preempted() in layout.py]
  *
+ * v6.15 and stable kernels of 2025, f2fed441c69b ("loop: stop using
+ * vfs_iter_{read,write} for buffered I/O"): a loop device takes a write for done of
+ * which its file took only a part, as it did with direct I/O since v4.4.
+ * [short_of_a_file(); loop_command() in layout.py]
+ *
  * v6.0, ff07a02e9e8e ("treewide: Rename enum req_opf into enum req_op").
  * [layout.py]
  *

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Payload: copy the data of a write at submission, and tell at completion
- * whether it can have changed in between. Part of capture.bpf.c, left out of
- * address-only builds.
+ * whether it has changed in between, or can have. Part of capture.bpf.c, left
+ * out of address-only builds.
  */
 
 /* Address in the direct map of a byte in (or, for large folios, behind) a page. */
@@ -48,6 +48,17 @@ static __always_inline bool next_vector(struct walk *walk, u64 *page, u32 *offse
 	return *length != 0;
 }
 
+static __always_inline bool is_buffer(const u64 *bio, const struct pydbt_config *config)
+{
+	u64 end = FIELD64(bio, BIO_AT(bi_end_io));
+	u64 other = (end ^ config->buffer_end_io[0]) && (end ^ config->buffer_end_io[1]) &&
+		(end ^ config->buffer_end_io[2]) && (end ^ config->buffer_end_io[3]) && (end ^ config->buffer_end_io[4]);
+
+	return end && !other;
+}
+
+#include "watched.bpf.h"
+
 /* One piece into one slot. `room` is a constant, as the ring asks for. A slot is
  * let go at once: it is found through its record, which is held back. */
 static __always_inline void copy_piece(struct walk *walk, u64 length, const u64 room)
@@ -84,16 +95,22 @@ static __always_inline bool copy_step(struct walk *walk, const struct pydbt_conf
 			walk->failed = 1;
 			return false;
 		}
+		decide_to_watch(walk, config, page, offset);
 		if (walk->skip >= length) {
 			walk->skip -= length;
+			walk->tag += length;
 			return true;
 		}
 		walk->source = address_of(config, page, offset + walk->skip);
 		walk->left = length - walk->skip;
+		walk->tag += walk->skip;
 		walk->skip = 0;
 	}
 	length = walk->left;
-	if (length <= PYDBT_SLOT_SMALL_BYTES) {
+	if (is_watched(walk)) {
+		length = watched_length(walk, length);
+		copy_watched(walk, length);
+	} else if (length <= PYDBT_SLOT_SMALL_BYTES) {
 		copy_piece(walk, length, PYDBT_SLOT_SMALL_BYTES);
 	} else if (length <= PYDBT_SLOT_MEDIUM_BYTES) {
 		copy_piece(walk, length, PYDBT_SLOT_MEDIUM_BYTES);
@@ -107,6 +124,7 @@ static __always_inline bool copy_step(struct walk *walk, const struct pydbt_conf
 	}
 	walk->source += length;
 	walk->left -= length;
+	walk->tag += length;
 	return !walk->failed;
 }
 
@@ -159,6 +177,8 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
 	walk->previous = 0;
 	walk->pieces = 0;
 	walk->failed = 0;
+	walk->tag = first_tag(record, bio_sector);
+	walk->watched = is_buffer(bio, config) ? NOT_WATCHED : NOT_KNOWN;
 	copy_steps(walk, config);
 	/* Slots that were filled are named even then, to be given back. */
 	record->data = walk->previous;
@@ -181,9 +201,8 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
  * not changed. (A false alarm costs a block that is read again.)
  *
  * Memory without a mapping belongs to the kernel's own buffers (XFS's, which
- * are locked while in flight) or, if anonymous, to a program that writes
- * O_DIRECT from it: nothing tells whether that program changes its buffer
- * meanwhile, and what it then has on its own disk is undefined as well.
+ * are locked while in flight). Of the memory of a program that writes with
+ * O_DIRECT, and of swap, nothing tells: see watched.bpf.h.
  *
  * Buffers (ext4's and the block device's own) are submitted one at a time, by
  * submit_bh(), and have a dirty bit of their own, which says the same more
@@ -202,15 +221,6 @@ static __always_inline bool may_change(const u64 *page)
 	return some & ~other & (flags >> PG_dirty | flags >> PG_locked);
 }
 
-static __always_inline bool is_buffer(const u64 *bio, const struct pydbt_config *config)
-{
-	u64 end = FIELD64(bio, BIO_AT(bi_end_io));
-	u64 other = (end ^ config->buffer_end_io[0]) && (end ^ config->buffer_end_io[1]) &&
-		(end ^ config->buffer_end_io[2]) && (end ^ config->buffer_end_io[3]) && (end ^ config->buffer_end_io[4]);
-
-	return end && !other;
-}
-
 static __always_inline bool buffer_stable(const u64 *bio)
 {
 	u64 buffer_state;
@@ -221,8 +231,8 @@ static __always_inline bool buffer_stable(const u64 *bio)
 
 enum { UNSTABLE, STABLE, GO_ON };
 
-/* One page or folio, or one step to the next bio. */
-static __always_inline int check_step(struct walk *walk, const struct pydbt_config *config)
+/* One page, folio or watched piece, or one step to the next bio. `program`: whose walk it is. */
+static __always_inline int check_step(struct walk *walk, const struct pydbt_config *config, u32 program)
 {
 	u64 copy[BIO_COPY_WORDS], page[PAGE_COPY_WORDS], head;
 	u32 offset, length;
@@ -238,6 +248,7 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 			start_walk(walk, copy, FIELD32(copy, BIO_AT(bi_idx)), FIELD32(copy, BIO_AT(bi_bvec_done)),
 				   FIELD32(copy, BIO_AT(bi_size)));
 			if (is_buffer(copy, config)) {
+				walk->tag += walk->remaining;
 				walk->remaining = 0;
 				return buffer_stable(copy) ? GO_ON : UNSTABLE;
 			}
@@ -247,6 +258,8 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 		if (!next_vector(walk, &head, &offset, &length))
 			return UNSTABLE;
 		walk->pieces--;
+		walk->data = address_of(config, head, offset);
+		walk->bytes = length;
 		walk->source = head + (u64)(offset >> KERNEL_PAGE_SHIFT) * SIZE_page;
 		offset &= (1U << KERNEL_PAGE_SHIFT) - 1;
 		walk->left = (offset + length + (1U << KERNEL_PAGE_SHIFT) - 1) >> KERNEL_PAGE_SHIFT;
@@ -256,6 +269,12 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 	head = head_of(walk->source, FIELD64(page, OFF_page_compound));
 	if (head != walk->source && read_kernel(page, sizeof(page), head))
 		return UNSTABLE;
+	switch (watched_piece(walk, page, program)) {
+	case DIFFERENT:
+		return UNSTABLE;
+	case SAME:
+		return GO_ON;
+	}
 	if (may_change(page))
 		return UNSTABLE;
 	/* The folio's flags are those of all its pages. */
@@ -269,6 +288,7 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 	}
 	walk->source += (u64)length * SIZE_page;
 	walk->left -= length;
+	pass_bytes(walk, ((u64)length << KERNEL_PAGE_SHIFT) - (walk->data & ((1U << KERNEL_PAGE_SHIFT) - 1)));
 	return GO_ON;
 }
 
@@ -281,7 +301,7 @@ static __always_inline int check_once(u32 key)
 
 	if (!state || !config)
 		return 1;
-	state->walk.failed = check_step(&state->walk, config);
+	state->walk.failed = check_step(&state->walk, config, key);
 	return state->walk.failed != GO_ON;
 }
 
@@ -304,7 +324,7 @@ static __always_inline void check_steps(struct walk *walk, const struct pydbt_co
 	LOOP
 	do {
 		HEAD;
-		walk->failed = check_step(walk, config);
+		walk->failed = check_step(walk, config, 0);
 		if (walk->failed != GO_ON)
 			break;
 	} while (++step < CHECK_STEPS);
@@ -323,11 +343,12 @@ static __always_inline void flag_unstable(struct cpu_state *state, struct pydbt_
 }
 
 static __always_inline void check_request(struct cpu_state *state, const struct pydbt_config *config,
-					  struct pydbt_record *record, u64 first_bio)
+					  struct pydbt_record *record, u64 request)
 {
 	struct walk *walk = &state->walk;
 
-	walk->bio = first_bio;
+	walk->bio = LOAD64(request, OFF_request_bio);
+	walk->tag = LOAD64(request, OFF_request___sector) << 9;
 	walk->left = 0;
 	walk->remaining = 0;
 	if (!PAGES_STABLE(STEPS_CHECK_REQUEST))
@@ -348,6 +369,7 @@ static __always_inline void check_bio(struct cpu_state *state, const struct pydb
 		return;
 	}
 	vectors = FIELD16(bio, BIO_AT(bi_vcnt));
+	walk->tag = first_tag(record, FIELD64(bio, BIO_AT(bi_sector)));
 	if (is_buffer(bio, config)) {
 		if (!buffer_stable(bio))
 			flag_unstable(state, record);

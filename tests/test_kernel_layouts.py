@@ -7,12 +7,14 @@ whether a kernel has all that the programs ask for. Whether its verifier takes t
 from __future__ import annotations
 
 import lzma
+import struct
+from pathlib import Path
 
 import pytest
 
 from pydbt.core.errors import MachineError
 from pydbt.kernel import layout
-from pydbt.kernel.btf import VMLINUX_BTF, Btf
+from pydbt.kernel.btf import VMLINUX_BTF, Btf, Field
 from pydbt.kernel.tracing import block_io, writers_layout
 from tests.lab import kernel_types
 
@@ -115,6 +117,37 @@ def test_a_kernel_that_knows_bios_of_dma_buffers_has_them_left_out() -> None:
     macros = layout.payload_macros(coming)
     assert macros["BIT_BIO_DMABUF_MAP"] == 13
     assert macros["OFF_bio_bi_flags"] == coming.offset("bio", "bi_flags")
+
+
+def test_types_of_a_module_go_on_where_those_of_the_kernel_end() -> None:
+    """As where the loop driver is a module: of structs that lie in both, and of numbers of types."""
+    blob = (kernel_types.FOLDER / f"{KERNELS[-1]}.btf.xz").read_bytes()
+    base = kernel_types.types_in(lzma.decompress(blob))
+    btf = Btf(base)
+    with pytest.raises(KeyError):
+        btf.field("loop_cmd", "ret")
+    both = btf.with_module(module_of_a_loop(base, btf.tracepoint_type("block_bio_queue")))
+    assert both.field("loop_cmd", "ret") == Field(24, 8)
+    assert layout.loop_command(both) == (btf.size("request") + 24, btf.size("request") + 16)
+    assert both.field("bio", "bi_iter.bi_sector") == btf.field("bio", "bi_iter.bi_sector")
+    with pytest.raises(ValueError):
+        btf.with_module(b"no types")
+
+
+def test_a_kernel_whose_loop_driver_is_not_known_shows_nothing_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "_LOOP_MODULE_BTF", Path("/nonexistent"))
+    assert layout.loop_command(types_of(KERNELS[-1])) is None
+
+
+def module_of_a_loop(base: bytes, pointer: int) -> bytes:
+    """The types of a module: a struct of a loop driver's commands. ``pointer``: the number of a type of the kernel."""
+    header = kernel_types.HEADER
+    string_bytes = header.unpack_from(base)[-1]
+    names = [b"loop_cmd", b"use_aio", b"ret"]
+    command, use_aio, ret = (string_bytes + sum(len(name) + 1 for name in names[:place]) for place in range(3))
+    types = struct.pack("<9I", command, 4 << 24 | 2, 32, use_aio, pointer, 16 * 8, ret, pointer, 24 * 8)
+    strings = b"".join(name + b"\0" for name in names)
+    return header.pack(0xEB9F, 1, 0, header.size, 0, len(types), len(types), len(strings)) + types + strings
 
 
 def with_lone_enumerator(blob: bytes, name: bytes, value: int) -> bytes:

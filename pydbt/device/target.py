@@ -19,6 +19,7 @@ from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 from pydbt.device.block import MEDIUM_FAULTS
 from pydbt.device.partitions import remove_partitions
+from pydbt.device.read_back import NotTaken, ReadBack
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
 from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
@@ -92,6 +93,8 @@ class Target:
         self.opened_as = self.identity, self.names
         if not self.is_block_device:
             _lock(self._descriptor, path)
+        self._read_back = ReadBack.where_needed(self._descriptor, self._number) if self.is_block_device else None
+        self._unproven: list[tuple[int, Sequence[Buffer]]] = []
         self._careful_until = 0.0
         self.failed_at: int | None = None  # a byte that is tried alone before anything else is written again
         self.kept_tried = -1  # of the blocks that are kept aside, the one that was tried last
@@ -217,6 +220,7 @@ class Target:
 
     def write_runs(self, writes: PlannedWrites, buffer: memoryview) -> None:
         """Write planned runs, whose data lies in ``buffer``. Adjacent runs are written in one call."""
+        self._unproven.clear()
         sectors, counts, sources = writes.sectors.tolist(), writes.lengths_sectors.tolist(), writes.sources.tolist()
         pieces: list[memoryview] = []
         begin = end = 0
@@ -233,6 +237,7 @@ class Target:
             pieces.append(memoryview(_zeros)[:length] if source == ZEROS else buffer[source : source + length])
             end = offset + length
         self._write(begin, pieces)
+        self._prove()
 
     def zero(self, offset: int, length: int) -> None:
         """Make a range read as zeros, and free its room where that is possible."""
@@ -246,12 +251,16 @@ class Target:
             size = min(length, ZERO_CHUNK_BYTES)
             self._write(offset, [memoryview(_zeros)[:size]])
             offset, length = offset + size, length - size
+        self._prove()
 
     def write_through(self, offset: int, block: memoryview) -> None:
         """Write a block, and wait for the disk. MediumError when others may be written."""
         try:
             write_all(self._descriptor, [block], offset, os.RWF_DSYNC)
+            if self._read_back is not None and self._read_back.is_due:
+                self._read_back.require(offset, [block])
         except OSError as error:
+            self.forget(offset, len(block))
             raise self._write_failure(offset, error) from None
 
     def start_writeback(self) -> None:
@@ -307,8 +316,14 @@ class Target:
             os.close(descriptor)
         if claim is not None:
             os.close(claim)
+        reader, self._read_back = self._read_back, None
+        if reader is not None:
+            reader.close()
 
     def _write(self, offset: int, pieces: Sequence[Buffer]) -> None:
+        if self._read_back is not None and pieces:
+            self._unproven.append((offset, pieces))
+
         def take(views: list[memoryview]) -> int:
             nonlocal offset
             careful = self.is_careful
@@ -323,6 +338,21 @@ class Target:
             return count
 
         hand_over(pieces, take)
+
+    def _prove(self) -> None:
+        """Where the success of a write proves nothing: that everything written since the last time is there. DeviceError."""
+        unproven, self._unproven = self._unproven, []
+        if self._read_back is None or not self._read_back.is_due:
+            return
+        self.start_writeback()
+        for offset, pieces in unproven:
+            try:
+                self._read_back.require(offset, pieces)
+            except OSError as error:
+                self._drop_cache()  # which has it all, as if the disk had it
+                place = error.place if isinstance(error, NotTaken) else offset
+                self.failed_at = None if error.errno in MEDIUM_FAULTS else place
+                raise self._write_failure(place, error) from None
 
     def _place_of(self, offset: int, views: list[memoryview]) -> int:
         """The first block of a failed write that cannot be written alone; its begin, where all of them can."""

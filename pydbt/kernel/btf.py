@@ -7,6 +7,7 @@ from here, and never from headers, which may belong to another kernel.
 from __future__ import annotations
 
 import struct
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -54,20 +55,31 @@ def require_btf(path: Path = VMLINUX_BTF) -> None:
         )
 
 
+def _sections(blob: bytes) -> tuple[bytes, bytes]:
+    """Types and strings. ValueError when it is no BTF."""
+    if len(blob) < _HEADER.size:
+        raise ValueError("BTF data is shorter than its header")
+    magic, _version, _flags, header_size, type_start, type_size, string_start, string_size = _HEADER.unpack_from(blob)
+    if magic != _MAGIC:
+        raise ValueError(f"BTF magic is {magic:#x}, not {_MAGIC:#x}")
+    types, strings = header_size + type_start, header_size + string_start
+    return blob[types : types + type_size], blob[strings : strings + string_size]
+
+
 class Btf:
     """All types of one BTF blob; lookups by name."""
 
     def __init__(self, blob: bytes) -> None:
-        if len(blob) < _HEADER.size:
-            raise ValueError("BTF data is shorter than its header")
-        magic, _version, _flags, header_size, type_start, type_size, string_start, string_size = _HEADER.unpack_from(
-            blob
-        )
-        if magic != _MAGIC:
-            raise ValueError(f"BTF magic is {magic:#x}, not {_MAGIC:#x}")
-        self._types = blob[header_size + type_start : header_size + type_start + type_size]
-        self._strings = blob[header_size + string_start : header_size + string_start + string_size]
+        self._types, self._strings = _sections(blob)
         self._offsets, self._by_name = self._index()
+
+    def with_module(self, blob: bytes) -> Btf:
+        """These types and a module's own, whose numbers and strings begin where these end. ValueError."""
+        both = copy(self)
+        types, strings = _sections(blob)
+        both._types, both._strings = self._types + types, self._strings + strings
+        both._offsets, both._by_name = both._index()
+        return both
 
     @classmethod
     def of_running_kernel(cls, path: Path = VMLINUX_BTF) -> Btf:

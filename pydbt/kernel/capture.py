@@ -56,6 +56,10 @@ class Capture:
         #: Whether records can carry data, and the reason if not.
         self.payload_available = meta.payload_available
         self.payload_reason = meta.payload_reason
+        #: Whether a change of a program's memory during its direct write is noticed (bpf/watched.bpf.h).
+        self.memory_watched = meta.memory_watched
+        #: False on a loop device of which it is not seen what its file took of a write.
+        self.shows_short_writes = meta.shows_short_writes
         with contextlib.ExitStack() as stack:
 
             def opened(name: str) -> int:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import resource
+from typing import NamedTuple
 
 from pydbt.core.errors import MachineError
-from pydbt.kernel.btf import Btf, Field
+from pydbt.kernel.btf import VMLINUX_BTF, Btf, Field
 from pydbt.kernel.record import RECORD_BYTES
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec
 
@@ -29,17 +30,24 @@ _OPERATIONS = (
 # after a million instructions. The number of steps that it accepts differs between kernels, so these budgets are tried in
 # turn. 640 steps copy 40 MiB of huge folios and more; 288 are enough for 256 pages, the most that a bio has.
 STEP_BUDGETS = ((640, 512), (448, 384), (288, 288), (160, 160))
-# Of the kernel's own loop the verifier follows one step. The same numbers, because a request is copied without a break.
-LOOP_STEPS = STEP_BUDGETS[0]
+# Of the kernel's own loop the verifier follows one step. A request is copied without a break: 64 MiB of a program's memory, in
+# pieces of 4 KiB, or as much as the ring of data has.
+LOOP_STEPS = (16384, 16384)
 
 _MINOR_BITS = 20  # include/linux/kdev_t.h
+_LOOP_MODULE_BTF = VMLINUX_BTF.parent / "loop"
 
 Macros = dict[str, int]
 
 
-def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
-    """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c."""
+def volume_values(volume: VolumeSpec, options: CaptureOptions, loop: LoopCommand | None = None) -> dict[str, int]:
+    """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c.
+
+    ``loop``: of a volume on a loop device, where that is known.
+    """
     return {
+        "LOOP_TAKEN": loop.taken if loop else 0,
+        "LOOP_DIRECT": loop.direct if loop else 0,
         "DISK_NUMBER": volume.disk_major << _MINOR_BITS | volume.disk_minor,
         "DISK_MAJOR": volume.disk_major,
         "DISK_MINOR": volume.disk_minor,
@@ -50,7 +58,30 @@ def volume_values(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]
         "MAP_WORDS": volume.map_words,
         "HEADER_RECORDS": options.header_ring_bytes // RECORD_BYTES,
         "BIO_BASED": int(volume.bio_based),
+        "HALF_OF_SUMS": _sums(volume) // 2,
     }
+
+
+class LoopCommand(NamedTuple):
+    """Where the loop driver's own part of a request has what short_of_a_file() in bpf/capture.bpf.c asks for."""
+
+    taken: int  # bytes from the start of the request
+    direct: int
+
+
+def loop_command(btf: Btf) -> LoopCommand | None:
+    """By the kernel's types, or those of its module; None where nothing tells."""
+    if not btf.knows("loop_cmd"):
+        try:
+            btf = btf.with_module(_LOOP_MODULE_BTF.read_bytes())
+        except (OSError, ValueError):
+            return None
+    try:
+        own_part = btf.size("request")  # blk_mq_rq_to_pdu()
+        taken, direct = btf.field("loop_cmd", "ret"), btf.field("loop_cmd", "use_aio")
+    except KeyError:
+        return None
+    return LoopCommand(own_part + taken.offset, own_part + direct.offset) if taken.size == 8 else None
 
 
 def map_sizes(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
@@ -59,7 +90,16 @@ def map_sizes(volume: VolumeSpec, options: CaptureOptions) -> dict[str, int]:
         "bits": 2 * volume.map_words,
         "headers": options.header_ring_bytes // RECORD_BYTES,
         "data": options.data_ring_bytes,
+        "sums": _sums(volume),
     }
+
+
+def _sums(volume: VolumeSpec) -> int:
+    """How many pieces of 4 KiB can be watched while they are written, in two halves (bpf/watched.bpf.h).
+
+    By their places on the disk, 128 MiB in a row do not meet. Without requests it is by chance, so there are four times as many.
+    """
+    return 1 << 18 if volume.bio_based else 1 << 16
 
 
 def kernel_macros(btf: Btf) -> Macros:
@@ -114,6 +154,7 @@ def payload_macros(btf: Btf) -> Macros:
         "PAGE_COPY_WORDS": max(field.offset + field.size for field in page.values()) // 8,
         "PG_dirty": page_bits["PG_dirty"],
         "PG_locked": page_bits["PG_locked"],
+        "PG_writeback": page_bits["PG_writeback"],
         "PG_head": page_bits["PG_head"],
         "OFF_folio_pages": _pages_of_a_folio(btf),
         "OFF_buffer_head_b_state": btf.offset("buffer_head", "b_state"),

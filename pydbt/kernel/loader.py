@@ -35,7 +35,7 @@ from pydbt.kernel.headers import find_headers
 from pydbt.kernel.limits import lockdown_words, shortage
 from pydbt.kernel.loaded import Loaded, VerifierRefused, attach
 from pydbt.kernel.record import CONFIG, PROBE, RING_HEADER_BYTES
-from pydbt.kernel.spec import CaptureOptions, VolumeSpec
+from pydbt.kernel.spec import LOOP_MAJOR, CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
@@ -66,18 +66,31 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     marks_apart = layout.can_be_preempted(btf)
     macros = layout.kernel_macros(btf) | {"MARK_APART": int(marks_apart)}
     programs = pins.programs(marks_apart)
-    values, sizes = layout.volume_values(volume, options), layout.map_sizes(volume, options)
+    loop = layout.loop_command(btf) if volume.disk_major == LOOP_MAJOR else None
+    values, sizes = layout.volume_values(volume, options, loop), layout.map_sizes(volume, options)
     text = source_text()
 
     def build(macros: layout.Macros) -> Loaded:
         code = code_for(text, macros, lambda: compile_programs(macros, find_headers()), kept)
         return Loaded(btf, code, values, sizes)
 
-    program, config, data_base, reason = _build(btf, macros, build, volume, options)
+    program, config, data_base, reason, watched = _build(btf, macros, build, volume, options)
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, programs, pin_dir)
-        meta = pins.Meta(pins.PROGRAM_VERSION, volume, options, not reason, reason, data_base, boot_id(), marks_apart)
+        shows_short_writes = volume.disk_major != LOOP_MAJOR or loop is not None
+        meta = pins.Meta(
+            pins.PROGRAM_VERSION,
+            volume,
+            options,
+            not reason,
+            reason,
+            data_base,
+            boot_id(),
+            marks_apart,
+            watched,
+            shows_short_writes,
+        )
         pins.write_meta(pin_dir, meta)
     except BaseException:
         pins.remove_pins(pin_dir)
@@ -86,15 +99,15 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
 
 def _build(
     btf: Btf, macros: layout.Macros, build: Build, volume: VolumeSpec, options: CaptureOptions
-) -> tuple[Loaded, np.ndarray, int, str]:
-    """The programs, their configuration, the data ring's base, and the reason when there is no payload."""
+) -> tuple[Loaded, np.ndarray, int, str, bool]:
+    """The programs, their configuration, the data ring's base, why there is no payload, and ``Meta.memory_watched``."""
     config = np.zeros((), CONFIG)
     config["records"] = 1
     reason = "it was not asked for"
     if options.with_payload:
         try:
             more = layout.payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
-            program = _build_within_budget(btf, macros | more, build)
+            program, watched = _build_within_budget(btf, macros | more, build)
             shown = addresses.symbols(("page_offset_base", *_ENDS_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
@@ -103,14 +116,14 @@ def _build(
             config["page_offset_base"] = found.page_offset_base
             config["vmemmap_base"] = found.vmemmap_base
             config["buffer_end_io"] = [shown.get(name, 0) for name in _ENDS_OF_BUFFERS]
-            return program, config, data_base, ""
+            return program, config, data_base, "", watched
         except KeyError as missing:
             reason = f"pydbt does not know the layout of this kernel's pages: {missing.args[0]}"
         except Unproven as unproven:
             reason = str(unproven)
         except VerifierRefused as refusal:
             reason = str(refusal)
-    return build(macros | {"PYDBT_PAYLOAD": 0, "LOOP_HELPER": 0}), config, 0, reason
+    return build(macros | {"PYDBT_PAYLOAD": 0, "LOOP_HELPER": 0}), config, 0, reason, False
 
 
 def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
@@ -120,8 +133,8 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
         return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
 
 
-def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> Loaded:
-    """Programs whose loops this kernel's verifier accepts, with as many steps as possible."""
+def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> tuple[Loaded, bool]:
+    """Programs whose loops this kernel's verifier accepts, with as many steps as possible, and whether they watch memory."""
     refusals = []
     for steps in layout.step_macros(btf):
         program = build(macros | steps)
@@ -132,7 +145,7 @@ def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> Loade
             refusals.append(refusal)
             program.close()
             continue
-        return program
+        return program, bool(steps["LOOP_HELPER"])
     raise refusals[0]
 
 

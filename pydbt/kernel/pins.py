@@ -26,7 +26,7 @@ MOUNT_IT = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
 """Without the mode everybody could make folders there (kernel/bpf/inode.c: bpf_fill_super)."""
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 4
+PROGRAM_VERSION = 6
 #: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")
@@ -89,6 +89,8 @@ class Meta:
     data_base: int  # kernel address of the data ring's first byte
     boot_id: str
     marks_apart: bool  # with ``MARKER``
+    memory_watched: bool  # whether a change of a program's memory during its direct write is noticed
+    shows_short_writes: bool  # false on a loop device of which it is not seen what its file took
 
     @property
     def programs(self) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pydbt.core.units import MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, SECTOR_BYTES
 from pydbt.kernel.record import GROUP_BLOCKS, GROUP_WORDS, RECORD_BYTES, WORD_BITS
 
 PAGE_BYTES = 4096
+LOOP_MAJOR = 7  # include/uapi/linux/major.h
 MAX_RING_BYTES = 1 << 30  # positions in the kernel have 64 bits; sizes and offsets stay far below 2^32
 MAX_BITMAP_WORDS = 1 << 31  # an array map's index is 32 bits, and there are two bitmaps
 

@@ -27,6 +27,7 @@ class FakeCapture:
     """Bits and records as the programs make them. ``graces``: writes that happen during the next grace periods."""
 
     payload_available, payload_reason = True, ""
+    memory_watched = shows_short_writes = True
 
     def __init__(self) -> None:
         self.maps = np.zeros((2, BLOCKS), bool)

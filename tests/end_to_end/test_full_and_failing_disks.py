@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.cluster import cluster
-from tests.lab.disks import Device, loop_device, make_filesystem, mounted
+from tests.lab.disks import Device, crowded_loop, loop_device, make_filesystem, mounted
 from tests.lab.load import load
 from tests.lab.patience import until
 from tests.lab.programs import command
@@ -143,3 +143,24 @@ def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, 
             both.start_secondary()
         both.wait()
         both.compare("after the target's disk was full")
+
+
+def test_a_target_on_a_loop_device_whose_file_system_is_full_is_not_taken_for_whole(tmp_path, chance):
+    """The kernel tells of no error for a write that went in only in part."""
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        crowded_loop(tmp_path / "target", SIZE, 96 * MIB) as (target, filler),
+        cluster(tmp_path / "c", device, target=target.path) as both,
+    ):
+        both.start()
+        both.wait()
+        fill(filler.parent, leave_bytes=12 * MIB)
+        work(device, chance, 400)
+        until(
+            lambda: "is not there" in both.secondary.words() or "space" in both.secondary.words(), "it names the fault"
+        )
+        assert both.secondary.alive and both.primary.alive
+        assert (both.status() or {})["replica_state"] != "up-to-date" or both.try_wait(0.5).code == 8
+        free(filler.parent)
+        both.wait()
+        both.compare("after the file system behind the loop device was full")

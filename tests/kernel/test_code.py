@@ -72,4 +72,5 @@ def test_the_values_are_the_volumes_and_its_rings() -> None:
     assert 1 << values["BLOCK_SHIFT_SECTORS"] == 16 and values["BIO_BASED"] == 1
     assert values["HEADER_RECORDS"] * RECORD_BYTES == 8192
     sizes = layout.map_sizes(volume, options)
-    assert sizes == {"bits": 2 * volume.map_words, "headers": values["HEADER_RECORDS"], "data": 65536}
+    assert sizes == {"bits": 2 * volume.map_words, "headers": values["HEADER_RECORDS"], "data": 65536, "sums": 1 << 18}
+    assert values["HALF_OF_SUMS"] * 2 == sizes["sums"]

@@ -104,10 +104,10 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
     build: Any = Programs
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     btf: Any = SimpleNamespace(enumerators=lambda _: {"BPF_FUNC_loop": 181})
-    _, config, _, reason = loader._build(btf, {}, build, VOLUME, CaptureOptions())
+    _, config, _, reason, watched = loader._build(btf, {}, build, VOLUME, CaptureOptions())
     assert len(closed) == 1 + len(layout.STEP_BUDGETS), "what was refused takes no memory"
     assert built == [(1, 1), *[(1, 0)] * len(layout.STEP_BUDGETS), (0, 0)] and not config["payload"]
-    assert "the kernel refuses program" in reason and isinstance(config, np.ndarray)
+    assert not watched and "the kernel refuses program" in reason and isinstance(config, np.ndarray)
 
 
 def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,18 @@ def loop_device(folder: Path, size_bytes: int, sector_bytes: int = 512, partitio
 
 
 @contextlib.contextmanager
+def crowded_loop(folder: Path, size_bytes: int, room_bytes: int, *options: object) -> Iterator[tuple[Device, Path]]:
+    """A loop device over a sparse file on a file system in memory of that size, and the path of a file to fill that with.
+
+    When it is full, writes to new places of the device fail, or go in only in part. ``options`` are losetup's.
+    """
+    with mounted("tmpfs", folder / "small", "-t", "tmpfs", "-o", f"size={room_bytes}") as small:
+        file = image(small / "disk.img", size_bytes)
+        with loop_over(file, *options) as device:
+            yield device, small / "filler"
+
+
+@contextlib.contextmanager
 def partition_of(disk: Device | str, number: int, start_sector: int, size_sectors: int) -> Iterator[Device]:
     """A partition made known to the kernel without writing a table to the disk (addpart, delpart)."""
     run("addpart", disk, number, start_sector, size_sectors)

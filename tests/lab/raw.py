@@ -23,14 +23,16 @@ _BLKDISCARD, _BLKZEROOUT = 0x1277, 0x127F  # include/uapi/linux/fs.h
 class DirectWriter:
     """Writes to a device or file with O_DIRECT, from ``memory`` of its own.
 
-    Shared memory counts as a file's, so that capture takes each write from it for one whose data may have changed in
-    flight, and the controller reads its blocks again. ``private`` memory is trusted.
+    Shared memory is a file's, and ``private`` memory is not. Where capture does not watch memory, it takes each write from a
+    file's for one whose data may have changed in flight, so that the controller reads its blocks again.
+
+    ``flags``: more of open(2).
     """
 
-    def __init__(self, path: Path, room_bytes: int = MIB, *, private: bool = False) -> None:
+    def __init__(self, path: Path, room_bytes: int = MIB, *, private: bool = False, flags: int = 0) -> None:
         kind = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
         self.memory = mmap.mmap(-1, room_bytes, flags=kind | mmap.MAP_ANONYMOUS)
-        self.descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC)
+        self.descriptor = os.open(path, os.O_WRONLY | os.O_DIRECT | os.O_CLOEXEC | flags)
 
     def put(self, offset_bytes: int, data: bytes) -> None:
         self.memory[: len(data)] = data
@@ -67,8 +69,8 @@ def write_scattered_blocks(path: Path, blocks: Iterable[int], block_bytes: int, 
 
 
 class _Direct(DirectWriter):
-    def __init__(self, device: Path, seed: int) -> None:
-        super().__init__(device)
+    def __init__(self, device: Path, seed: int, *, private: bool = False) -> None:
+        super().__init__(device, private=private)
         self.random = random.Random(seed)
 
     def write(self, sector: int, sectors: int) -> None:
@@ -78,8 +80,8 @@ class _Direct(DirectWriter):
 class Overlapping(_Direct):
     """Several of these write the same few sectors at once."""
 
-    def __init__(self, device: Path, sectors: int, seed: int) -> None:
-        super().__init__(device, seed)
+    def __init__(self, device: Path, sectors: int, seed: int, *, private: bool = False) -> None:
+        super().__init__(device, seed, private=private)
         self._sectors = sectors
 
     def __call__(self) -> None:

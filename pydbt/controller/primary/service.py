@@ -46,6 +46,7 @@ from pydbt.device.checks import check_source, had_before
 from pydbt.device.clean import is_untouched
 from pydbt.device.discards import discard_promise
 from pydbt.device.holdable import look
+from pydbt.device.loops import short_writes_of
 from pydbt.device.snapshot import Room, require_room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
@@ -169,6 +170,7 @@ def _require_one(state: VolumeState, why: str) -> None:
 
 def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitStack) -> int | SecondaryOptions:
     recall_in_sync(loop.volume)
+    loop.volume.note_loops(short_writes_of(loop.volume.device, loop.volume.capture.shows_short_writes))
     stack.callback(loop.io.close)
     loop.writers = WriterWatch(loop.volume)
     stack.callback(loop.writers.close)

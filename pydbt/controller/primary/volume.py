@@ -89,7 +89,7 @@ class Volume:
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log
         self.detached = False
-        self.swap_notice = self.below_notice = self.use_notice = self.history_notice = ""
+        self.swap_notice = self.below_notice = self.use_notice = self.history_notice = self.loop_notice = ""
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._look: tuple[float, int] | None = None  # a moment, and where the ring ended just after it
         self.drained_at = time.monotonic()
@@ -120,7 +120,8 @@ class Volume:
         """Sentences for the operator: by what blocks can differ unnoticed, and that state or history cannot be written."""
         problem = self.metadata.problem
         state_notice = f"{problem}; after a kill the next start does not know what has changed since" if problem else ""
-        found = (state_notice, self.swap_notice, self.use_notice, self.below_notice, self.history_notice)
+        uses = (self.swap_notice, self.use_notice, self.below_notice, self.loop_notice)
+        found = (state_notice, *uses, self.history_notice)
         return tuple(notice for notice in found if notice)
 
     # --- secondaries --------------------------------------------------------------------------------------
@@ -277,12 +278,23 @@ class Volume:
         """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
         before, self.swap_notice = self.swap_notice, ""
         if places:
+            then = (
+                "which is noticed, and such blocks are read again"
+                if self.capture.memory_watched or not self.capture.payload_available
+                else "so that blocks can differ until the next verification"
+            )
             self.swap_notice = (
-                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, so that blocks can "
-                "differ until the next verification; move it to another disk"
+                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, {then}; "
+                "move it to another disk"
             )
             if self.swap_notice != before:
                 _log.warning("%s", self.swap_notice)
+
+    def note_loops(self, notice: str) -> None:
+        """Tell the operator of loop devices by which blocks can differ unnoticed."""
+        self.loop_notice = notice
+        if notice:
+            _log.warning("%s", notice)
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:

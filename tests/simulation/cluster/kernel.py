@@ -275,6 +275,7 @@ class Capture:
     """What one life of the controller holds of the kernel: the face of pydbt.kernel.capture.Capture."""
 
     payload_available, payload_reason = True, ""
+    memory_watched = shows_short_writes = True
     # A mutant of the programs' grace period sets it: writers with the old index go on after the flip.
     grace = True
 
