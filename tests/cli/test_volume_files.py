@@ -254,7 +254,7 @@ def test_a_path_beats_a_name_and_an_ambiguous_word_is_refused(machine: Machine, 
 @pytest.mark.parametrize("command", ["status", "gate", "hold", "arm", "run"])
 def test_a_folder_with_the_volumes_name_makes_no_word_ambiguous(machine: Machine, tmp_path: Path, command: str) -> None:
     """In ``/``, where a service begins, the mount point of the volume ``data`` is such a folder: ``/data``."""
-    machine.write("data", f'{RIGHT}state = "{tmp_path}/state"\n')
+    machine.write("data", f'{RIGHT}state = "{tmp_path}/state"\non-unreachable = "mount"\n')
     (tmp_path / "data").mkdir()
     found = machine.run(command, "data")
     assert "ambiguous" not in found.output and "data is not a block device" not in found.output

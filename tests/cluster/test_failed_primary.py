@@ -17,7 +17,7 @@ from tests.cluster.node import Node
 from tests.lab.patience import until
 from tests.lab.programs import PROGRAM, Controller, command
 
-pytestmark = [pytest.mark.cluster, pytest.mark.smoke]
+pytestmark = pytest.mark.cluster
 SUCCESS, FAILED, RUNNING_PROMOTED = 0, 1, 8
 
 
@@ -76,6 +76,7 @@ def write(source: str, data: bytes) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.smoke
 def test_what_was_written_before_a_power_cut_is_on_the_promoted_replica(alpha: Controller, node: Node) -> None:
     source, target = str(alpha.status()["source"]), str(call(node.state_dir, {"command": "status"})["target"])
     written = os.urandom(65536)

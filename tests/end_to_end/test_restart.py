@@ -328,6 +328,7 @@ def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it
             both.compare("after a backup of the secondary was put back")
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("how", short(1, "staged", "in place"))
 def test_a_secondary_restored_to_a_moment_of_the_very_copy_that_is_under_way_is_noticed_and_compared(
     tmp_path, how, chance

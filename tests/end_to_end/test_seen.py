@@ -101,6 +101,7 @@ def test_the_method_shows_the_records_of_writes_that_wait_for_their_acknowledgem
         until(lambda: ask(both.primary_state, "method")["updates"] == 0, "they are acknowledged")
 
 
+@pytest.mark.variant
 def test_the_history_of_both_sides_outlives_a_restart_and_a_kill(tmp_path: Path) -> None:
     with in_sync(tmp_path) as (device, both):
         began = time.time()

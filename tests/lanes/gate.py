@@ -74,13 +74,13 @@ def machines(name: str, *words: str) -> Part:
 
 
 def end_to_end(chosen: tuple[str, ...], full: bool) -> Part:
-    """Both controllers wait most of the time: two workers."""
+    """Both controllers wait most of the time: three workers."""
     timeout = 300 * (FULL_ROUNDS + 1) if full else 600
     return tests(
         "end-to-end",
         "tests/end_to_end",
         "-n",
-        "2",
+        "3",
         "--dist",
         "worksteal",
         *chosen,

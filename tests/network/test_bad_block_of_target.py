@@ -172,6 +172,7 @@ def until_applied(disk: BadBlock, content: dict[int, bytes]) -> None:
     until(lambda: disk.blocks(*content) == list(content.values()), "it is on the target")
 
 
+@pytest.mark.variant
 def test_everything_else_goes_on_while_a_block_cannot_be_written(tmp_path: Path, disk: BadBlock) -> None:
     with secondary_on(tmp_path, disk) as secondary:
         primary = KnowingPrimary(secondary.port)
@@ -213,6 +214,7 @@ def test_everything_else_goes_on_while_a_block_cannot_be_written(tmp_path: Path,
     assert disk.blocks(0, BAD, 9, 10, 11, 12, 13) == written
 
 
+@pytest.mark.variant
 def test_a_run_of_blocks_is_narrowed_and_a_first_copy_ends_without_the_bad_one(tmp_path: Path, disk: BadBlock) -> None:
     disk.damage()
     run = {BAD + number: block(letter) for number, letter in enumerate("abcdefghi")}
@@ -241,6 +243,7 @@ def test_a_run_of_blocks_is_narrowed_and_a_first_copy_ends_without_the_bad_one(t
     assert disk.blocks(*run) == list(run.values())
 
 
+@pytest.mark.variant
 def test_a_target_that_takes_it_while_nothing_runs_has_it_at_a_promotion(tmp_path: Path, disk: BadBlock) -> None:
     """Also where nothing else is left to be applied: the operator has mended the disk, or copied it to another one."""
     with secondary_on(tmp_path, disk) as secondary:

@@ -90,6 +90,7 @@ def test_no_more_is_read_of_peers_than_the_loop_can_hear() -> None:
         connections.stop()
 
 
+@pytest.mark.variant
 def test_a_primary_that_only_asks_is_cut_and_the_secondary_ends_when_it_is_told_to(tmp_path: Path) -> None:
     with SecondaryProcess(tmp_path) as secondary:
         sock = socket.socket()

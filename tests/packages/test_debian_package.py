@@ -111,7 +111,6 @@ def test_the_generator_is_where_systemd_looks_for_it_and_can_be_run() -> None:
     assert members(built())[name].mode & 0o777 == 0o755
 
 
-@pytest.mark.smoke
 def test_lintian_has_nothing_to_say(tmp_path: Path) -> None:
     done = subprocess.run(
         ["lintian", "--allow-root", "--tag-display-limit", "0", "--info", "--fail-on", "error,warning,info", built()],

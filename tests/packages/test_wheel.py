@@ -18,7 +18,7 @@ from tests.lab.patience import until
 from tests.lab.programs import ROOT, status_of
 from tests.packages.conftest import GENERATED, contents
 
-pytestmark = [pytest.mark.packages, pytest.mark.smoke]
+pytestmark = pytest.mark.packages
 SIZE = 8 << 20
 # Debian 12's own packages of what the program imports, and the libraries that these need.
 DEBIAN = [
@@ -76,6 +76,7 @@ def debians_own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "root"
 
 
+@pytest.mark.smoke
 def test_the_wheel_has_the_programs_and_names_what_it_imports(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as content:
         names = set(content.namelist())
@@ -92,6 +93,7 @@ def test_the_wheel_has_the_programs_and_names_what_it_imports(wheel: Path) -> No
         assert f"Requires-Dist: {library}>=" in needs, library
 
 
+@pytest.mark.smoke
 def test_the_installed_program_replicates(installed: Path, tmp_path: Path) -> None:
     replicates([sys.executable], {"PYTHONPATH": str(installed)}, tmp_path)
 

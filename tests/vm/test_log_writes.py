@@ -16,7 +16,7 @@ from tests.vm.site import MOUNT, Site, Volume, copy_image
 from tests.vm.write_log import END, Kind, WriteLog
 
 SIZE = 320 * MIB
-pytestmark = needs(Ability.IMAGES)
+pytestmark = [needs(Ability.IMAGES), pytest.mark.variant]
 DEVICE = "/dev/mapper/logged"
 FILESYSTEMS = ("mkfs.ext4 -q -F", *long("mkfs.xfs -q -f", "mkfs.ext4 -q -F -b 1024"))
 
@@ -73,7 +73,6 @@ def test_every_write_and_discard_that_was_logged_was_captured_with_its_data_and_
     assert discards > 5 and fua > 5 and writes.total() > 300
 
 
-@pytest.mark.variant
 @pytest.mark.timeout(2 * 3600)
 @pytest.mark.parametrize("mkfs", FILESYSTEMS)
 def test_at_every_mark_the_replica_is_what_the_log_says_up_to_there(machines, device, chance, mkfs, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.vm.conftest import long
+from tests.vm.conftest import FULL, long
 from tests.vm.site import Site, make_volume, take_volume_down
 
 # In the short run ext4 on a plain virtio disk is what test_power_cut.py has.
@@ -13,6 +13,9 @@ VOLUMES = (
     *long(("disk", "ext4"), ("disk", "xfs"), ("partition", "ext4"), ("partition", "xfs")),
     *long(("linear", "ext4"), ("linear", "xfs"), ("lvm", "ext4"), ("md", "ext4")),
 )
+
+# Of the load, between two outages: an emulated machine takes seconds for each.
+STEPS = 40 if FULL else 10
 
 
 @pytest.fixture
@@ -38,21 +41,21 @@ def test_a_mounted_volume_under_load_survives_every_outage_identically(site, cha
     site.until("the first copy is complete", mode="normal")
     # Not before: what was freed by then would not be copied, and free space is compared as well.
     site.start_load(chance)
-    site.until_steps(chance.randrange(5, 40))
+    site.until_steps(chance.randrange(5, STEPS))
 
     site.machines.cut_link()
     site.until("the cut is noticed", mode="unsynchronized")
-    site.until_steps(chance.randrange(5, 40))
+    site.until_steps(chance.randrange(5, STEPS))
     site.machines.mend_link()
     site.until("in sync again after the cut", mode="normal")
 
     site.kill(site.secondary)
-    site.until_steps(chance.randrange(5, 40))
+    site.until_steps(chance.randrange(5, STEPS))
     site.start_secondary()
     site.until("in sync again after the secondary was killed", mode="normal")
 
     site.kill(site.primary)
-    site.until_steps(chance.randrange(5, 40))
+    site.until_steps(chance.randrange(5, STEPS))
     site.start_primary()
     site.until("in sync again after the controller was killed", mode="normal")
 
