@@ -10,7 +10,7 @@
  * then. Equal sums say that the disk has what was copied: the disk read the memory
  * in between. (Content that changed and came back is the exception.) A piece whose
  * sum is not there any more counts as different. All of this only while
- * pydbt_config.watch is set: it doubles what such a write costs.
+ * pydbt_config.watch is set: it costs about as much as the copy.
  *
  * Pieces are the parts of a vector within 4,096 bytes of the disk, so that a write
  * is cut in the same way when it completes in parts, as several requests.
