@@ -178,7 +178,7 @@ static __always_inline void copy_payload(struct cpu_state *state, const struct p
 	walk->pieces = 0;
 	walk->failed = 0;
 	walk->tag = first_tag(record, bio_sector);
-	walk->watched = is_buffer(bio, config) ? NOT_WATCHED : NOT_KNOWN;
+	walk->watched = is_buffer(bio, config) || !config->watch ? NOT_WATCHED : NOT_KNOWN;
 	copy_steps(walk, config);
 	/* Slots that were filled are named even then, to be given back. */
 	record->data = walk->previous;
@@ -269,7 +269,7 @@ static __always_inline int check_step(struct walk *walk, const struct pydbt_conf
 	head = head_of(walk->source, FIELD64(page, OFF_page_compound));
 	if (head != walk->source && read_kernel(page, sizeof(page), head))
 		return UNSTABLE;
-	switch (watched_piece(walk, page, program)) {
+	switch (watched_piece(walk, config, page, program)) {
 	case DIFFERENT:
 		return UNSTABLE;
 	case SAME:

@@ -76,7 +76,7 @@ struct pydbt_config {
 	u32 active;	/* which bitmap takes the bits: 0 or 1 */
 	u32 payload;	/* copy data (only in a build with PYDBT_PAYLOAD) */
 	u32 records;	/* emit records at all */
-	u32 reserved;
+	u32 watch;	/* sum the memory of direct writes (watched.bpf.h) */
 	u64 page_offset_base;	/* address of physical page 0 in the direct map */
 	u64 vmemmap_base;	/* address of its struct page */
 	u64 buffer_end_io[5];	/* functions that end a bio of a buffer, 0 if unknown: see payload.bpf.h */

@@ -9,7 +9,8 @@
  * until the write completes, and is compared with a sum of what the memory holds
  * then. Equal sums say that the disk has what was copied: the disk read the memory
  * in between. (Content that changed and came back is the exception.) A piece whose
- * sum is not there any more counts as different.
+ * sum is not there any more counts as different. All of this only while
+ * pydbt_config.watch is set: it costs about as much as the copy.
  *
  * Pieces are the parts of a vector within 4,096 bytes of the disk, so that a write
  * is cut in the same way when it completes in parts, as several requests.
@@ -165,13 +166,13 @@ static __always_inline bool is_as_it_was(const struct walk *walk, const struct p
 }
 
 /* Whether the next piece is as it was. ABSENT: it is not of watched memory, and nothing was done. */
-static __always_inline int watched_piece(struct walk *walk, const u64 *page, u32 program)
+static __always_inline int watched_piece(struct walk *walk, const struct pydbt_config *config, const u64 *page, u32 program)
 {
 	u32 length = watched_length(walk, walk->bytes);
 	u64 first_page = walk->data >> KERNEL_PAGE_SHIFT, pages;
 	struct pydbt_sum *kept;
 
-	if (!nobody_tells(page))
+	if (!config->watch || !nobody_tells(page))
 		return ABSENT;
 	kept = place_of(walk->tag);
 	if (!kept || kept->tag != walk->tag)
@@ -207,7 +208,7 @@ static __always_inline void pass_bytes(struct walk *walk, u64 bytes)
 {
 }
 
-static __always_inline int watched_piece(struct walk *walk, const u64 *page, u32 program)
+static __always_inline int watched_piece(struct walk *walk, const struct pydbt_config *config, const u64 *page, u32 program)
 {
 	return ABSENT;
 }

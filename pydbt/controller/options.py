@@ -14,6 +14,7 @@ from pydbt.core.protocol.heartbeat import HEARTBEAT_S
 from pydbt.core.seen.hooks import NO_HOOKS, Hooks
 from pydbt.core.seen.io_names import BLOCK_IO_WATCHES
 from pydbt.core.seen.writers.attachment import ATTRIBUTIONS
+from pydbt.core.tracking.memory_watch import MEMORY_WATCHES
 from pydbt.core.units import KIB, MAX_BLOCK_BYTES, MIB, MIN_BLOCK_BYTES, exact_bytes
 from pydbt.kernel.spec import MAX_RING_BYTES
 from pydbt.network.address import unix_path
@@ -79,7 +80,8 @@ class PrimaryOptions:
     ``capture`` ``addresses`` captures no data: an image is copied every ``snapshot_interval_s``, and file systems are frozen
     for ``freeze_limit_s`` at most; ``snapshot_space`` is the size of a snapshot of LVM in bytes (None: a share of the
     volume), or the device that stores a snapshot of another device-mapper volume. On a layer with dm-era a new era is
-    begun every ``era_interval_s``. ``attribution``: when it is watched who writes; ``block_io``: and block I/O.
+    begun every ``era_interval_s``. ``attribution``: when it is watched who writes; ``block_io``: and block I/O;
+    ``watch_memory``: when a change of a program's memory during its direct write is noticed.
     ``wait_for_secondary``: a new volume waits
     for its secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
@@ -110,6 +112,7 @@ class PrimaryOptions:
     era_interval_s: float = DEFAULT_ERA_INTERVAL_S
     attribution: str = "auto"
     block_io: str = "auto"
+    watch_memory: str = "on"
     identity: Path | None = None
     peers: tuple[str, ...] = ()
     new_peer_key: bool = False
@@ -182,6 +185,8 @@ class PrimaryOptions:
             yield "--attribution", f"--attribution {self.attribution} is none of {', '.join(ATTRIBUTIONS)}"
         if self.block_io not in BLOCK_IO_WATCHES:
             yield "--block-io", f"--block-io {self.block_io} is none of {', '.join(BLOCK_IO_WATCHES)}"
+        if self.watch_memory not in MEMORY_WATCHES:
+            yield "--watch-memory", f"--watch-memory {self.watch_memory} is none of {', '.join(MEMORY_WATCHES)}"
         if self.assume_in_sync and self.whole_device:
             yield (
                 "--assume-in-sync",

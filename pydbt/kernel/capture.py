@@ -56,7 +56,7 @@ class Capture:
         #: Whether records can carry data, and the reason if not.
         self.payload_available = meta.payload_available
         self.payload_reason = meta.payload_reason
-        #: Whether a change of a program's memory during its direct write is noticed (bpf/watched.bpf.h).
+        #: Whether a change of a program's memory during its direct write can be noticed (bpf/watched.bpf.h).
         self.memory_watched = meta.memory_watched
         #: False on a loop device of which it is not seen what its file took of a write.
         self.shows_short_writes = meta.shows_short_writes
@@ -188,6 +188,10 @@ class Capture:
         if on and not self.payload_available:
             raise StateError(f"payload cannot be captured here: {self.payload_reason}")
         self._configure("payload", on)
+
+    def watch_memory(self, on: bool) -> None:
+        """Notice a change of a program's memory during its direct write or not, from the first event after the return."""
+        self._configure("watch", on)
 
     def set_records(self, on: bool) -> None:
         """Emit records or only set bits, from the first event after the return."""

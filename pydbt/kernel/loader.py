@@ -112,7 +112,7 @@ def _build(
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
                 found = _direct_map(probe, volume, more["SIZE_page"], shown)
-            config["payload"] = 1
+            config["payload"] = config["watch"] = 1
             config["page_offset_base"] = found.page_offset_base
             config["vmemmap_base"] = found.vmemmap_base
             config["buffer_end_io"] = [shown.get(name, 0) for name in _ENDS_OF_BUFFERS]

@@ -26,7 +26,7 @@ MOUNT_IT = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
 """Without the mode everybody could make folders there (kernel/bpf/inode.c: bpf_fill_super)."""
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 6
+PROGRAM_VERSION = 7
 #: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")

@@ -44,6 +44,7 @@ CONFIG = np.dtype(
             "active",
             "payload",
             "records",
+            "watch",
             "page_offset_base",
             "vmemmap_base",
             "buffer_end_io",
@@ -53,8 +54,8 @@ CONFIG = np.dtype(
             "skipped",
             "waiting",
         ],
-        "formats": ["<u4"] * 3 + ["<u8"] * 2 + [("<u8", BUFFER_ENDS)] + ["<u8"] * 5,
-        "offsets": [0, 4, 8, 16, 24, 32, 128, 256, 384, 392, 400],
+        "formats": ["<u4"] * 4 + ["<u8"] * 2 + [("<u8", BUFFER_ENDS)] + ["<u8"] * 5,
+        "offsets": [0, 4, 8, 12, 16, 24, 32, 128, 256, 384, 392, 400],
         "itemsize": 408,
     }
 )

@@ -46,7 +46,7 @@ def test_run_with_every_option(served: list[Any], disk: str, tmp_path: Path) -> 
         f"run {disk} --secondary [::1]:47998 --secondary 127.0.0.1:47999 --state {tmp_path}/s --insecure "
         "--block-size 64K --whole-device "
         "--no-digests --rate-limit 20M/s --compress --ack-timeout 2.5 --log-size 1M --ring-size 128K "
-        "--record-ring-size 64K"
+        "--record-ring-size 64K --watch-memory auto"
     )
     assert execute(words.split()) == 17
     assert served[0] == PrimaryOptions(
@@ -62,6 +62,7 @@ def test_run_with_every_option(served: list[Any], disk: str, tmp_path: Path) -> 
         log_bytes=MIB,
         data_ring_bytes=128 * 1024,
         record_ring_bytes=64 * 1024,
+        watch_memory="auto",
         compare_first=False,
         acknowledge_timeout_s=2.5,
         report=served[0].report,

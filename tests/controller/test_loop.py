@@ -316,6 +316,24 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
 
+def test_of_two_that_are_removed_by_one_write_the_second_is_told_of_until_it_is_forgotten(loop):
+    metadata, peers = loop.volume.metadata, []
+    for slot in (2, 3):
+        record = SecondaryRecord(slot, f"127.0.0.1:{slot}", phase=SyncPhase.REPLICATING)
+        metadata.state = metadata.on_disk = metadata.state.with_record(record)
+        config = PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)
+        peers.append(loop.volume.join(slot, Joining(config)))
+    busy = threading.Event()
+    loop.volume.map_writer.submit(busy.wait)  # so that one write has both
+    told: list[tuple[str, ...]] = []
+    for peer in peers:
+        loop.feed.part(peer, lambda error: told.append(tuple(one.secondary for one in loop.report().secondaries)))
+    busy.set()
+    loop.volume.map_writer.wait()
+    loop.take_inbox(0.0)
+    assert told == [("h:1", "127.0.0.1:3"), ("h:1",)]
+
+
 def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
     loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)

@@ -49,6 +49,34 @@ def captured(volume: Volume) -> list[int]:
     ]
 
 
+@pytest.mark.parametrize(("asked", "watches"), [("on", (True, True)), ("auto", (False, True)), ("off", (False, False))])
+def test_memory_is_watched_as_asked_for_and_the_notices_tell_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, watches: tuple[bool, bool]
+) -> None:
+    guests = False
+    monkeypatch.setattr("pydbt.controller.primary.volume.guests_may_run", lambda: guests)
+    volume = volume_of(tmp_path, watch_memory=asked)
+    assert volume.capture.watches == (asked != "off"), "until somebody has looked"
+    volume.note_use(())
+    assert volume.capture.watches == watches[0] and not volume.notices
+    guests = True
+    volume.note_use(("/dev/swap",))
+    assert volume.capture.watches == watches[1]
+    told = " ".join(volume.notices)
+    assert "/dev/swap is swap on this volume" in told and ("read again" in told) == watches[1]
+    assert ("virtual machines may run" in told) == (asked == "off")
+    volume.note_use(())
+    assert volume.capture.watches == watches[1], "a guest that has ended may come back"
+
+
+def test_a_loop_device_that_may_lie_is_told_once_and_stays_told(
+    volume: Volume, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        volume.note_loops("a file with holes")
+    assert volume.notices == ("a file with holes",) and caplog.text.count("a file with holes") == 1
+
+
 def test_records_that_wait_come_ahead_of_later_ones_and_of_other_events(volume: Volume) -> None:
     volume.capture.write(1)
     volume.drain()

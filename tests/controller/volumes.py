@@ -38,6 +38,9 @@ class FakeCapture:
         self.order: list[int] = []
         self.detached = False
 
+    def watch_memory(self, on: bool) -> None:
+        self.watches = on
+
     def write(self, block: int) -> None:
         self.maps[self.active][block] = True
         self.ring += [(RecordKind.SUBMIT, block), (RecordKind.COMPLETE, block)]
@@ -136,10 +139,10 @@ def written(volume: Volume) -> None:
             volume.metadata.ended(item)
 
 
-def volume_of(state_dir: Path, *records: SecondaryRecord) -> Volume:
+def volume_of(state_dir: Path, *records: SecondaryRecord, watch_memory: str = "on") -> Volume:
     """A volume that has these secondaries on record; none of them has joined yet."""
     state = VolumeState("ab" * 16, GEOMETRY.size_bytes, 4096, "/dev/x", {}, records)
-    options = PrimaryOptions(Path("/dev/x"), (("h", 1),), state_dir)
+    options = PrimaryOptions(Path("/dev/x"), (("h", 1),), state_dir, watch_memory=watch_memory)
     device = SimpleNamespace(
         path="/dev/x", in_flight_writes=lambda: 0, counts_io=lambda: True, logical_block_bytes=512, mounts=list
     )

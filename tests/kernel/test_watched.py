@@ -72,6 +72,18 @@ def test_no_block_of_a_direct_write_differs_without_the_flag(tmp_path: Path, kin
         differs_only_where_flagged(device, lambda: run(sys.executable, PROGRAM, device.path, kind, pieces, 400))
 
 
+def test_memory_is_watched_only_while_that_is_asked_for(tmp_path: Path) -> None:
+    """Else what was not summed raises no alarm; but each write from a file's memory does, because that is dirty."""
+    with loop_device(tmp_path, 16 * MIB) as device, tracked(device, PAYLOAD) as capture:
+        replica = Rebuilt(capture, device.contents())
+        for on in (True, False, True):
+            capture.watch_memory(on)
+            before = capture.counters().unstable
+            for kind in ("private", "file"):
+                replica.follow(lambda kind=kind: run(sys.executable, PROGRAM, device.path, kind, 16, 400))  # type: ignore[misc]
+                assert (capture.counters().unstable > before) == (on or kind == "file"), (on, kind)
+
+
 def test_no_block_of_swap_differs_without_the_flag(tmp_path: Path) -> None:
     with loop_device(tmp_path, 32 * MIB) as device:
         run("mkswap", device.path)

@@ -41,6 +41,7 @@ def test_new_worlds_lose_nothing_lie_about_nothing_and_come_to_rest():
         110422,  # a map written for another secondary's flip was taken for this one's, and old content overtook new
         1466823822,  # a secondary was put back, and the controller that noticed was killed before its map was written
         1629221,  # a new name was lost with a connection that was dead at one end alone, and came with the next one
+        345,  # two secondaries were removed by one write, and the answer to the first removal told of both
         1211236943,  # the last secondary was removed while the last writes went out before the end
     ],
 )

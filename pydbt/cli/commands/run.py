@@ -17,6 +17,7 @@ from pydbt.controller import options as defaults
 from pydbt.controller.options import PrimaryOptions
 from pydbt.core.seen.io_names import BLOCK_IO_WATCHES
 from pydbt.core.seen.writers.attachment import ATTRIBUTIONS
+from pydbt.core.tracking.memory_watch import MEMORY_WATCHES
 from pydbt.posix.service_manager import ServiceManager
 
 _SECTIONS = {
@@ -25,7 +26,9 @@ _SECTIONS = {
     "The first copy, resynchronization and verification": (
         "whole-device", "assume-in-sync", "no-digests", "rate-limit", "verify-every",
     ),
-    "How writes are followed": ("capture", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval"),
+    "How writes are followed": (
+        "capture", "watch-memory", "epoch-interval", "freeze-limit", "snapshot-space", "era-interval",
+    ),
     "Who writes, and block I/O": ("attribution", "block-io"),
     "Memory": ("log-size", "ring-size", "record-ring-size"),
     "The start": ("no-wait", "no-gate", "on-unreachable", "check", "help"),
@@ -49,6 +52,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
         rate_limit_bytes_per_s=given["rate_limit"],
         verify_every_s=given["verify_every"],
         capture=given["capture"],
+        watch_memory=given["watch_memory"],
         snapshot_interval_s=given["epoch_interval"],
         freeze_limit_s=given["freeze_limit"],
         snapshot_space=given["snapshot_space"],
@@ -116,6 +120,13 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     default="payload",
     show_default=True,
     help="payload: replicate every write; addresses: capture no data, and copy an image at intervals.",
+)
+@click.option(
+    "--watch-memory",
+    type=click.Choice(MEMORY_WATCHES),
+    default="on",
+    show_default=True,
+    help="Notice memory that changes during its direct write: always (on), where swap or guests are seen (auto), never (off).",
 )
 @click.option(
     "--epoch-interval",

@@ -331,7 +331,7 @@ class PrimaryLoop:
 
     def _take_use(self, now: float) -> None:
         use = self._use.take()
-        self.volume.note_swap(use.swap)
+        self.volume.note_use(use.swap)
         self.volume.use_notice = self._use.problem(now)
         if use.unseen:
             self.fatal = DeviceError(use.unseen)  # the replica stays what it is, an image of a moment before

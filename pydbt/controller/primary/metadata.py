@@ -64,6 +64,11 @@ class Metadata:
     def record(self, slot: int) -> SecondaryRecord:
         return self.state.record(slot)
 
+    def shown(self, slot: int) -> SecondaryRecord:
+        """What people are told of a secondary: its record on the disk. Where it has none there, because it was removed together with
+        another one that is forgotten before it, what is to be written."""
+        return next((record for record in self.on_disk.secondaries if record.slot == slot), None) or self.record(slot)
+
     def change(self, **changes: Any) -> None:
         """Change fields of the volume; not written yet."""
         self.state = replace(self.state, **changes)

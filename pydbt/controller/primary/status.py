@@ -12,6 +12,7 @@ from pydbt.controller.primary.combined import combined, lacking_at_most
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.mark_commands import marks_report
+from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.moments import moment_ago
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import (
@@ -44,7 +45,6 @@ from pydbt.core.primary.verifier import SHOWN_RUNS
 from pydbt.core.transactions.followed_log import NO_FOOTING
 from pydbt.core.units import Geometry
 from pydbt.kernel.counters import Counters
-from pydbt.store.volume_state import VolumeState
 
 
 def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = True) -> VolumeReport:
@@ -55,7 +55,7 @@ def volume_report(volume: Volume, checkpoints: EraCheckpoints, *, exact: bool = 
     state, brains, counters = volume.metadata.on_disk, volume.brains, volume.capture.counters()
     in_kernel = in_kernel_bytes(volume)
     secondaries = [
-        _secondary_report(peer, in_kernel, state, checkpoints.report(peer)) for peer in volume.peers.values()
+        _secondary_report(peer, in_kernel, volume.metadata, checkpoints.report(peer)) for peer in volume.peers.values()
     ]
     # The brain that counted longest has counted most.
     longest = max(brains, key=lambda brain: brain.state.statistics.written_bytes)
@@ -118,11 +118,10 @@ def _capture(volume: Volume) -> CaptureReport:
 
 
 def _secondary_report(
-    peer: Peer, in_kernel_bytes: int, state: VolumeState, write_intent: WriteIntentReport | None
+    peer: Peer, in_kernel_bytes: int, metadata: Metadata, write_intent: WriteIntentReport | None
 ) -> SecondaryReport:
-    """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows; ``state``: what is on the
-    disk."""
-    record, config, size_bytes = state.record(peer.number), peer.brain.config, state.size_bytes
+    """``in_kernel_bytes``: blocks that the kernel's bitmaps name beyond those that the brain knows."""
+    record, config, size_bytes = metadata.shown(peer.number), peer.brain.config, metadata.on_disk.size_bytes
     # The wall clock first: this process may not get to run between the two, and no moment is to be told too late.
     wall, now = datetime.now(UTC), time.monotonic()
     status = peer.brain.status(now)

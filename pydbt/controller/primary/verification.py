@@ -260,7 +260,7 @@ class VolumeVerification:
     def report(self) -> VerifyReport:
         """For the status: the verification under way, the last one, and when taints are answered that have to wait. One is under
         way until its result is on the disk."""
-        last = self._last(self._metadata.on_disk.record(self._number))
+        last = self._last(self._metadata.shown(self._number))
         running = self._brain.verifier.progress()
         if running is None and self._search is not None:
             running = VerifyProgress(self._search.repair, self._geometry.size_bytes, 0, 0, 0)

@@ -31,8 +31,10 @@ from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import SavedMaps
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.protocol.frames import Hello
+from pydbt.core.tracking.memory_watch import MemoryWatch
 from pydbt.core.volume.fanout import Fanout
 from pydbt.device.block import DirectReader
+from pydbt.device.guests import guests_may_run
 from pydbt.device.snapshot import Room
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.writeout import Writeout
@@ -89,7 +91,12 @@ class Volume:
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log
         self.detached = False
-        self.swap_notice = self.below_notice = self.use_notice = self.history_notice = self.loop_notice = ""
+        self.swap_notice = self.guest_notice = self.loop_notice = ""
+        self.below_notice = self.use_notice = self.history_notice = ""
+        self.memory = MemoryWatch(
+            options.watch_memory, possible=capture.memory_watched, needed=capture.payload_available
+        )
+        capture.watch_memory(self.memory.is_on)
         self.written_at: float | None = None  # when the last write was captured, by the monotonic clock
         self._look: tuple[float, int] | None = None  # a moment, and where the ring ended just after it
         self.drained_at = time.monotonic()
@@ -120,7 +127,7 @@ class Volume:
         """Sentences for the operator: by what blocks can differ unnoticed, and that state or history cannot be written."""
         problem = self.metadata.problem
         state_notice = f"{problem}; after a kill the next start does not know what has changed since" if problem else ""
-        uses = (self.swap_notice, self.use_notice, self.below_notice, self.loop_notice)
+        uses = (self.swap_notice, self.guest_notice, self.use_notice, self.below_notice, self.loop_notice)
         found = (state_notice, *uses, self.history_notice)
         return tuple(notice for notice in found if notice)
 
@@ -274,27 +281,21 @@ class Volume:
         with contextlib.suppress(DeviceError):  # gone: the next check of the loop finds it
             self.events.extend((None, event) for event in self.auditor.look(self.brains, now))
 
-    def note_swap(self, places: tuple[str, ...]) -> None:
-        """Tell the operator of swap on the volume: it changes memory while that is written, as no other user may."""
-        before, self.swap_notice = self.swap_notice, ""
-        if places:
-            then = (
-                "which is noticed, and such blocks are read again"
-                if self.capture.memory_watched or not self.capture.payload_available
-                else "so that blocks can differ until the next verification"
-            )
-            self.swap_notice = (
-                f"{' and '.join(places)} is swap on this volume: it changes memory while that is written, {then}; "
-                "move it to another disk"
-            )
-            if self.swap_notice != before:
-                _log.warning("%s", self.swap_notice)
+    def note_use(self, swap: tuple[str, ...]) -> None:
+        """Heed who changes memory while it is written: swap on the volume, and virtual machines. Tell the operator of it."""
+        guests = self.memory.asks and guests_may_run()
+        self.memory.look(bool(swap) or guests)
+        self.capture.watch_memory(self.memory.is_on)
+        notice = ""
+        if swap:
+            words = f"{' and '.join(swap)} is swap on this volume: it changes memory while that is written"
+            notice = f"{words}, {self.memory.swap_words()}; move it to another disk"
+        self.swap_notice = _told(self.swap_notice, notice)
+        self.guest_notice = _told(self.guest_notice, self.memory.guest_notice(guests))
 
     def note_loops(self, notice: str) -> None:
         """Tell the operator of loop devices by which blocks can differ unnoticed."""
-        self.loop_notice = notice
-        if notice:
-            _log.warning("%s", notice)
+        self.loop_notice = _told(self.loop_notice, notice)
 
     # --- what lasts ---------------------------------------------------------------------------------------
     def keep(self) -> None:
@@ -318,3 +319,10 @@ class Volume:
         self.map_writer.wait()
         for peer in self.peers.values():
             peer.maps.write()
+
+
+def _told(before: str, notice: str) -> str:
+    """A notice, which the log has too when it is new."""
+    if notice and notice != before:
+        _log.warning("%s", notice)
+    return notice

@@ -16,7 +16,12 @@ from tests.lab.tracking import tracked
 
 NAME = "write-overhead"
 _VOLUME_BYTES = 1024 * MIB
-_KINDS = (("addresses", CaptureOptions(data_ring_bytes=0), 0.97), ("payload", CaptureOptions(), 0.85))
+_WATCHED = "payload, memory watched"
+_KINDS = (
+    ("addresses", CaptureOptions(data_ring_bytes=0), 0.97),
+    ("payload", CaptureOptions(), 0.85),
+    (_WATCHED, CaptureOptions(), 0.75),
+)
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -41,6 +46,7 @@ def _measure(folder: Path, quick: bool, place: str, judged: bool) -> list[Figure
                 for is_tracked in (turn % 2 == 0, turn % 2 == 1):
                     with contextlib.ExitStack() as stack:
                         capture = stack.enter_context(tracked(disk, options))
+                        capture.watch_memory(name == _WATCHED)
                         if is_tracked:
                             stack.enter_context(drained(capture))
                         else:

@@ -313,6 +313,9 @@ class Capture:
     def consumer_position(self) -> int:
         return self._kernel.consumed
 
+    def watch_memory(self, on: bool) -> None:
+        """No program of this world changes memory that is being written."""
+
     def lost_count(self) -> int:
         return self._kernel.lost
 
