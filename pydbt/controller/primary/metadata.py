@@ -65,8 +65,8 @@ class Metadata:
         return self.state.record(slot)
 
     def shown(self, slot: int) -> SecondaryRecord:
-        """What people are told of a secondary: its record on the disk. Where it has none there, because it was removed together with
-        another one that is forgotten before it, what is to be written."""
+        """What people are told of a secondary: its record on the disk. Where it has none there, because it was removed together
+        with another one that is forgotten before it, what is to be written."""
         return next((record for record in self.on_disk.secondaries if record.slot == slot), None) or self.record(slot)
 
     def change(self, **changes: Any) -> None:

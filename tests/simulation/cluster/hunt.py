@@ -22,7 +22,7 @@ TABLE = Path(__file__).with_name("pinned.toml")
 # shows a rare one changes with everything that changes the worlds, so the budget is many times what it takes on average.
 BUDGET = 6000
 PIECE = 10
-MISFITS = (AttributeError, NameError, TypeError, ImportError)
+MISFITS = (AttributeError, NameError, TypeError, ImportError, StopIteration)
 HEAD = """\
 # For each mutant of mutants.py the seed of a world in which it is caught.
 # scripts/simulate --mutants plays them; with --pin it also searches for those that are no longer caught, and writes this.
