@@ -25,6 +25,7 @@ from pydbt.store.volume_state import VolumeState, load_state, save_state
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.programs import PROGRAM, ROOT, Outcome, command
+from tests.lab.rounds import short
 
 BLOCK = 4096
 SIZE = 64 << 20
@@ -154,12 +155,13 @@ def test_a_mount_behind_the_arming_breaks_nothing_and_one_before_it_is_named(bot
 
 @pytest.mark.parametrize(
     ("link", "words"),
-    [
+    short(
+        1,
         ("no mark", "was booted since programs tracked it, and no last mark was made"),
         ("programs gone", "were taken out of the kernel"),
         ("other programs", "not those that were armed"),
         ("in use", "in use already"),
-    ],
+    ),
 )
 def test_each_link_that_is_missing_is_named_by_the_status_and_everything_is_compared(both, tmp_path, link, words):
     if link != "no mark":

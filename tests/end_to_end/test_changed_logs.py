@@ -28,6 +28,7 @@ def held(both: Cluster) -> dict[str, Any]:
     return (both.status() or {}).get("transaction") or {}
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("kind", ["ext4", *short(0, "xfs")])
 def test_after_a_resynchronization_the_transaction_is_known_without_another_commit(tmp_path: Path, kind: str) -> None:
     with loop_device(tmp_path, (320 if kind == "xfs" else 64) * MIB) as device:

@@ -45,6 +45,7 @@ def look(both: Cluster, offset_s: float, began: float) -> None:
     assert rates and all(rate is None or rate < 64 * MIB for rate in rates), history["rows"]
 
 
+@pytest.mark.variant
 def test_whatever_is_told_while_a_clock_is_set_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offset = tmp_path / "offset"
     set_clock.put(offset, 0)

@@ -92,7 +92,7 @@ def test_after_a_clean_stop_nothing_is_copied(tmp_path, chance):
             both.compare("after a clean stop")
 
 
-@pytest.mark.parametrize("how", ["raw", "mount"])
+@pytest.mark.parametrize("how", short(1, "mount", "raw"))
 def test_what_is_written_while_nothing_tracks_is_noticed_and_copied(tmp_path, how, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)

@@ -12,12 +12,13 @@ from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.images import check_image
 from tests.lab.load import Database, load
 from tests.lab.patience import run
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 KILLS = 3
 
 
-@pytest.mark.parametrize(("filesystem", "journal_mode"), [("ext4", "wal"), ("xfs", "delete")])
+@pytest.mark.parametrize(("filesystem", "journal_mode"), short(1, ("ext4", "wal"), ("xfs", "delete")))
 def test_a_killed_secondary_holds_a_sound_file_system_and_every_row_waited_for(
     tmp_path, filesystem, journal_mode, chance, rounds
 ):

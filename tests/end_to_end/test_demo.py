@@ -15,6 +15,7 @@ import pytest
 
 from pydbt.kernel import pins
 from tests.lab.patience import wait_until
+from tests.lab.rounds import short
 
 ROOT = Path(__file__).parents[2]
 PINS = Path("/sys/fs/bpf/pydbt")
@@ -138,12 +139,12 @@ def test_the_demo_ends_with_identical_images_and_leaves_nothing(demo: list[Demo]
 
 @pytest.mark.parametrize(
     ("number", "moment"),
-    [
+    short(
+        1,
+        (signal.SIGINT, "pulled the cable"),
         (signal.SIGTERM, "working in"),
         (signal.SIGINT, "started `controller secondary`"),  # while the primary compiles
-        (signal.SIGINT, "pulled the cable"),
-    ],
-    ids=["at once", "while the programs are loaded", "during the outage"],
+    ),
 )
 def test_an_interrupted_demo_leaves_nothing(demo: list[Demo], number: signal.Signals, moment: str) -> None:
     demo.append(Demo(*SMALL))

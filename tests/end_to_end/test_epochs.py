@@ -62,6 +62,7 @@ def test_at_every_kill_the_replica_of_a_raw_device_is_the_volume_at_one_instant(
         check(both.target, everybody, [writer.completed for writer in everybody], exactly=True)
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("filesystem", short(1, "ext4", "xfs"))
 def test_under_load_every_epoch_holds_a_sound_file_system_and_every_row_waited_for(
     tmp_path, filesystem, chance, rounds

@@ -106,6 +106,7 @@ def test_a_full_state_directory_of_the_secondary_loses_nothing(tmp_path, chance)
         both.compare("after the secondary's state directory was full")
 
 
+@pytest.mark.variant
 def test_a_nearly_full_secondary_lives_on_what_it_frees(tmp_path, chance):
     with (
         loop_device(tmp_path, SIZE) as device,

@@ -26,7 +26,7 @@ TINY = ("--ring-size", "64K", "--record-ring-size", "4K", "--log-size", "4K")
 @pytest.mark.parametrize(
     ("name", "options", "sector_bytes"),
     short(
-        2,
+        1,
         ("normal", (), 512),
         ("tiny", TINY, 512),
         ("64k", ("--block-size", "64K"), 4096),

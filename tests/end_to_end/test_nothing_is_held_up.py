@@ -163,6 +163,7 @@ def test_a_side_without_a_free_descriptor_goes_on_when_it_has_some(tmp_path: Pat
         both.compare("after a time without descriptors")
 
 
+@pytest.mark.variant
 def test_commands_that_are_killed_while_they_wait_keep_nobody_else_out(tmp_path: Path) -> None:
     with loop_device(tmp_path, 8 * MIB) as device, cluster(tmp_path / "c", device) as both:
         both.start()

@@ -81,6 +81,7 @@ def test_a_promoted_replica_is_the_volume_and_the_old_primary_cannot_overwrite_i
             assert outcome.code == 2 and "was promoted at" in outcome.errors, "twice"
 
 
+@pytest.mark.variant
 def test_promoted_in_mid_resync_it_is_the_last_consistent_image_and_reports_that(tmp_path, chance):
     with in_mid_resync(tmp_path, chance, to_its_end=False) as both:
         outcome = promote(both, "--force")

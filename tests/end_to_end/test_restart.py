@@ -48,6 +48,7 @@ def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_t
             both.compare("after untracked writes and a run that came to nothing")
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("ended", short(1, "killed", "stopped"))
 def test_a_device_that_was_away_while_its_programs_waited_for_it_is_compared(tmp_path, ended, chance):
     image = tmp_path / "disk.img"
@@ -128,6 +129,7 @@ def known_without_controller(both: Cluster) -> int | None:
     return told
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("ended", short(1, "killed", "stopped"))
 def test_writes_to_the_loop_device_itself_while_no_controller_runs_cause_no_comparison(tmp_path, ended, chance):
     with loop_device(tmp_path, SIZE) as device, cluster(tmp_path / "c", device) as both:
@@ -146,7 +148,7 @@ def test_writes_to_the_loop_device_itself_while_no_controller_runs_cause_no_comp
         both.compare("after writes that were tracked")
 
 
-@pytest.mark.parametrize("which", ["of the same run, after down", "of an earlier run, after a kill"])
+@pytest.mark.parametrize("which", short(1, "of an earlier run, after a kill", "of the same run, after down"))
 def test_an_older_map_that_is_put_back_is_refused_by_name_and_without_it_everything_is_compared(
     tmp_path, which, chance
 ):
@@ -180,6 +182,7 @@ def test_an_older_map_that_is_put_back_is_refused_by_name_and_without_it_everyth
         both.compare("after an older map was put back")
 
 
+@pytest.mark.variant
 def test_an_initial_sync_that_never_began_is_not_taken_for_one_that_is_nearly_done(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -301,6 +304,7 @@ def test_a_secondary_restored_from_a_backup_is_noticed_and_compared(tmp_path, me
             both.compare("after a backup of the secondary was put back")
 
 
+@pytest.mark.variant
 @pytest.mark.parametrize("primary", short(1, "goes on", "killed as well"))
 def test_a_secondary_restored_in_the_middle_of_a_resynchronization_lacks_what_it_had_got_of_it(
     tmp_path, primary, chance

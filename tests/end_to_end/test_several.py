@@ -149,6 +149,7 @@ def test_a_killed_primary_goes_on_with_all_its_secondaries_and_copies_only_what_
         replica.compare(three.source.path, "after the restart")
 
 
+@pytest.mark.variant
 def test_after_a_failover_to_one_secondary_the_other_follows_it(three, tmp_path, chance):
     heir, follower, _ = three.replicas
     with one_left_behind(three, heir, follower, tmp_path, chance):

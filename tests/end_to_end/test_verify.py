@@ -24,6 +24,7 @@ from tests.lab.images import decaying
 from tests.lab.load import Database, FileStress, load, trim, write_files
 from tests.lab.patience import run, until
 from tests.lab.programs import Outcome, command
+from tests.lab.rounds import short
 
 MIB = 1 << 20
 SIZE = 96 * MIB
@@ -119,7 +120,7 @@ def test_a_taint_outlives_the_controller_and_is_answered_by_a_comparison(tmp_pat
             both.compare("after the comparison")
 
 
-@pytest.mark.parametrize("victim", ["primary", "secondary"])
+@pytest.mark.parametrize("victim", short(1, "primary", "secondary"))
 def test_a_verification_that_is_cut_off_goes_on_where_it_was(tmp_path, victim, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -201,6 +202,7 @@ def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chan
             both.compare("free space as well")
 
 
+@pytest.mark.variant
 def test_a_block_that_was_free_at_the_first_copy_and_was_written_since_counts_after_a_kill_too(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path, "-b", "4096", "-E", "lazy_itable_init=0,lazy_journal_init=0")
