@@ -19,7 +19,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.primary import comparison_blocks, gate
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.primary.modes import Phase
 from pydbt.core.primary.quiet_bitmap import RETIRE_INTERVAL_S
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
@@ -31,37 +31,11 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
-from tests.simulation import directed_marks, directed_saves
+from tests.simulation import directed_marks, directed_moments, directed_saves
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.secondary_node import Flaws, SimTarget
+from tests.simulation.steps import STEP_S, everything, in_sync, until, write
 from tests.simulation.world import Cluster, Faults
-
-LIMIT_S = 60.0
-STEP_S = 0.01
-
-
-def until(cluster: Cluster, condition: Callable[[], bool], what: str, step_seconds: float = STEP_S) -> None:
-    """Let the world go on until something is true; after each step the ring is drained."""
-    end = cluster.now + LIMIT_S
-    while not condition():
-        assert cluster.now < end, f"not within {LIMIT_S} s: {what}"
-        cluster.step(step_seconds)
-
-
-def in_sync(cluster: Cluster) -> bool:
-    brain = cluster.brain
-    at_rest = brain.mode is Mode.NORMAL and not len(brain.state.unsettled) and brain.state.in_flight.empty
-    return at_rest and brain.state.acknowledged == brain.state.sequence and not cluster.kernel.flying
-
-
-def everything(cluster: Cluster) -> Runs:
-    return Runs(np.array([0]), np.array([cluster.kernel.blocks]))
-
-
-def write(cluster: Cluster, block: int) -> None:
-    identifier = cluster.kernel.submit(block)
-    assert identifier is not None
-    cluster.kernel.complete(identifier)
 
 
 def a_failed_write_is_compared_behind_its_own_data() -> None:
@@ -423,6 +397,7 @@ DIRECTED: dict[str, Callable[[], None]] = {
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
     **directed_marks.STORIES,
+    **directed_moments.STORIES,
     **directed_saves.STORIES,
 }
 """For each mutant that is caught by a story of its own, the story."""
