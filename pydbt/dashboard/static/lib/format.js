@@ -95,3 +95,9 @@ export function clock(value, withDate = true) {
   const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
   return withDate ? `${date.getFullYear()}-${pad(date.getMonth() + 1)}-${pad(date.getDate())} ${time}` : time;
 }
+
+/** Why an answer to `writers` or `io` has no figures; empty when it has some. */
+export function waitsFor(answer) {
+  if (answer.problem) return answer.problem;
+  return answer.starting ? "The observing programs are being attached: figures come within seconds." : "";
+}

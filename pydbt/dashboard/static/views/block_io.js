@@ -85,7 +85,7 @@ export class IoFigures {
 
   draw(answer) {
     this.answer = answer;
-    this.problemIs(answer.problem || (answer.starting ? "The observing programs are being attached: figures come within seconds." : ""));
+    this.problemIs(format.waitsFor(answer));
     if (!answer.now) return;
     this.#now(answer);
     this.#heats(answer);

@@ -70,7 +70,7 @@ export class Writers {
 
   #draw(answer) {
     const writers = writersOf(answer);
-    this.#problem(writers.problem || (writers.starting ? "The observing programs are being attached: figures come within seconds." : ""));
+    this.#problem(format.waitsFor(writers));
     this.#say(this.outrun, outrunWords(writers.outrun));
     this.#say(this.behind, behindWords(writers.outOfSync));
     this.#say(this.limits, writers.limits);
