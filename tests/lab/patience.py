@@ -21,8 +21,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE_S = float(os.environ.get("TORTURE_PATIENCE_S") or 120.0)
 _LOOK_S = 0.05
 # Between two looks at a condition: soon after the beginning, and later no more often than this.
-_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.05
-# A look may cost what is waited for, and costs an emulated machine much more: it gets twice its time to itself.
+_FIRST_PAUSE_S, _LAST_PAUSE_S = 0.005, 0.15
+# A look may cost what is waited for, and costs an emulated machine much more: it gets four times its time to itself.
 _LONGEST_PAUSE_S = 0.25
 
 
@@ -60,7 +60,7 @@ def wait_until(
 
 def pause_s(waited_s: float, look_s: float) -> float:
     """Until the next look: the longer it was waited and the longer a look takes, the longer this is."""
-    return max(_FIRST_PAUSE_S, min(waited_s / 20, _LAST_PAUSE_S), min(2 * look_s, _LONGEST_PAUSE_S))
+    return max(_FIRST_PAUSE_S, min(waited_s / 20, _LAST_PAUSE_S), min(4 * look_s, _LONGEST_PAUSE_S))
 
 
 def until(condition: Callable[[], Any], description: str, timeout_s: float = PATIENCE_S) -> None:
