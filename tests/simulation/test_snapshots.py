@@ -9,6 +9,7 @@ import pytest
 from pydbt.core.primary import events as ev
 from pydbt.core.primary import snapshot_landing
 from pydbt.core.primary.modes import Mode
+from tests.lab.rounds import short
 from tests.simulation.snapshots_world import Holding, SnapshotCluster
 from tests.simulation.world import Faults
 
@@ -63,7 +64,7 @@ def settle(cluster: SnapshotCluster) -> None:
 @pytest.mark.parametrize(
     "faults", [CALM, ROUGH, TINY_RING, ODD_DISK, BAD_READS], ids=["calm", "rough", "ring", "odd", "reads"]
 )
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", short(1, *range(3)))
 def test_every_committed_snapshot_is_an_image_of_the_source_and_no_block_is_forgotten(seed, faults, holding):
     cluster = SnapshotCluster(seed, faults, holding, digests=seed % 2 == 0)
     run(cluster, 500, rate=2)
@@ -122,7 +123,7 @@ def test_snapshots_that_always_overflow_give_no_image_and_the_status_says_why():
     assert cluster.brain.mode is Mode.INITIAL_SYNC
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", short(3, *range(6)))
 def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_image(seed):
     cluster = SnapshotCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
     for _ in range(400):
