@@ -27,7 +27,11 @@ def test_a_length_that_the_wire_cannot_tell_is_refused() -> None:
 def test_equal_are_those_of_the_same_units_in_the_same_order() -> None:
     told = Recent(units((9, 1), (2, 3)), 4096)
     assert told == Recent(units((9, 1), (2, 3)), 4096)
-    for other in (Recent(units((2, 3), (9, 1)), 4096), Recent(units((9, 1), (2, 2)), 4096), Recent(units((9, 1)), 4096)):
+    for other in (
+        Recent(units((2, 3), (9, 1)), 4096),
+        Recent(units((9, 1), (2, 2)), 4096),
+        Recent(units((9, 1)), 4096),
+    ):
         assert told != other
     assert told != Recent(units((9, 1), (2, 3)), 512)
     assert told != "units"
