@@ -182,22 +182,25 @@ def test_free_space_that_was_never_copied_is_not_called_different(tmp_path, chan
     with loop_device(tmp_path, SIZE) as device:
         device.path.write_bytes(np.random.default_rng(1).bytes(SIZE))
         make_filesystem("ext4", device.path, "-E", "nodiscard")
-        with mounted(device, tmp_path / "mnt") as folder, cluster(tmp_path / "c", device) as both:
-            write_files(folder, chance)
-            both.start()
-            both.wait()
-            both.primary.kill()  # what was left out is known to the next run as well
-            both.start_primary()
-            both.wait()
-            assert verify(both, "--background").code == 0
-            seen = set()
-            until(lambda: (seen.add(both.status()["replica_state"]), verification(both).get("last"))[1], "it is over")
-            assert "inconsistent" not in seen, "free space made the replica inconsistent"
-            last = verification(both)["last"]
-            assert last["differing_bytes"] == 0 and last["places"] == [] and last["filled_bytes"] > 0, last
-            outcome = verify(both)
-            assert outcome.code == 0 and "filled" not in outcome.output, outcome
-            assert "WARNING" not in both.primary.words().partition("verif")[2], both.tails()
+        with cluster(tmp_path / "c", device) as both:
+            with mounted(device, tmp_path / "mnt") as folder:
+                write_files(folder, chance)
+                both.start()
+                both.wait()
+                both.primary.kill()  # what was left out is known to the next run as well
+                both.start_primary()
+                both.wait()
+                assert verify(both, "--background").code == 0
+                seen = set()
+                until(
+                    lambda: (seen.add(both.status()["replica_state"]), verification(both).get("last"))[1], "it is over"
+                )
+                assert "inconsistent" not in seen, "free space made the replica inconsistent"
+                last = verification(both)["last"]
+                assert last["differing_bytes"] == 0 and last["places"] == [] and last["filled_bytes"] > 0, last
+                outcome = verify(both)
+                assert outcome.code == 0 and "filled" not in outcome.output, outcome
+                assert "WARNING" not in both.primary.words().partition("verif")[2], both.tails()
             both.wait()
             both.compare("free space as well")
 
