@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.test_transactions import KINDS, MIB, fsyncs, start, told
+from tests.end_to_end.test_transactions import KINDS, MIB, fsyncs, names_of, start, told
 from tests.lab.cluster import cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.patience import run, until
@@ -42,7 +42,7 @@ def test_every_commit_that_the_kernel_traces_is_told_once_and_in_order(
 
                 def agree() -> bool:
                     """The file system may commit by itself between the two questions."""
-                    ours = [one["transaction"] for one in told(device) if "." not in one["transaction"]]
+                    ours = [name for name in names_of(told(device)) if "." not in name]
                     theirs = [one.name for one in trace.commits() if one.ended_at is not None]
                     assert len(set(ours)) == len(ours) or kind == "xfs", ours
                     ours = list(dict.fromkeys(ours))

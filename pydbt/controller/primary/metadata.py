@@ -155,7 +155,7 @@ class Metadata:
         state = self.state
         for slot in self._leaving:
             state = state.without_record(slot)
-        newest = self._open.get(self.saves.asked)
+        newest = self.newest_open
         if before is not None or newest is None or not newest.take(state):
             newest = StateSave(self.saves.ask(), state, time.monotonic())
             self._begin(newest, before)

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-import numpy as np
-
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.completed import Completed
@@ -25,7 +23,7 @@ from pydbt.core.protocol.role import Role
 from pydbt.core.protocol.standing import STANDING, UNKNOWN_STANDING, Standing
 from pydbt.core.protocol.stream_times import MAX_TIMED_EXTENTS, MAX_TIMES, StreamTimes
 from pydbt.core.protocol.transaction import TRANSACTIONS, Transaction
-from pydbt.core.protocol.unit_rows import COMPARED_UNITS_BYTES, check_units
+from pydbt.core.protocol.unit_rows import COMPARED_UNITS_BYTES, check_units, same_units
 from pydbt.core.units import MAX_COMPARED_BYTES, MIB, Buffer, Geometry
 
 PROTOCOL_VERSION = 3
@@ -371,7 +369,7 @@ class Digests:
         return (
             isinstance(other, Digests)
             and (self.batch, self.unit_bytes) == (other.batch, other.unit_bytes)
-            and _same_runs(self.units, other.units)
+            and same_units(self.units, other.units)
             and bytes(self.digests) == bytes(other.digests)
         )
 
@@ -388,7 +386,7 @@ class Want:
         check_units(self.units)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Want) and self.batch == other.batch and _same_runs(self.units, other.units)
+        return isinstance(other, Want) and self.batch == other.batch and same_units(self.units, other.units)
 
 
 @dataclass(frozen=True, slots=True)
@@ -407,12 +405,8 @@ class Unwritable:
         return (
             isinstance(other, Unwritable)
             and self.unit_bytes == other.unit_bytes
-            and _same_runs(self.units, other.units)
+            and same_units(self.units, other.units)
         )
-
-
-def _same_runs(one: Runs, other: Runs) -> bool:
-    return np.array_equal(one.firsts, other.firsts) and np.array_equal(one.counts, other.counts)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.protocol.frame_checks import check_u64
-from pydbt.core.protocol.unit_rows import COMPARED_UNITS_BYTES, check_units
+from pydbt.core.protocol.unit_rows import COMPARED_UNITS_BYTES, check_units, same_units
 
 RECENT_WRITES = "recent-writes"
 """In WELCOME's features: the secondary understands a RECALL frame, and answers it with RECENT."""
@@ -41,9 +39,4 @@ class Recent:
         check_units(self.units)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Recent)
-            and self.unit_bytes == other.unit_bytes
-            and np.array_equal(self.units.firsts, other.units.firsts)
-            and np.array_equal(self.units.counts, other.units.counts)
-        )
+        return isinstance(other, Recent) and self.unit_bytes == other.unit_bytes and same_units(self.units, other.units)

@@ -42,6 +42,11 @@ def decode_units(data: Buffer) -> Runs:
     return Runs(rows["unit"].astype(np.int64), rows["units"].astype(np.int64))
 
 
+def same_units(one: Runs, other: Runs) -> bool:
+    """Whether these are the same runs, in the same order."""
+    return np.array_equal(one.firsts, other.firsts) and np.array_equal(one.counts, other.counts)
+
+
 def check_units(units: Runs) -> None:
     """The units that a frame names. Raises ValueError."""
     if len(units.firsts) > MAX_DIGESTS:
