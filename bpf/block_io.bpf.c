@@ -294,7 +294,7 @@ static __always_inline u32 sequential(struct pydbt_io_figures *figures, u32 clas
 static __always_inline void count(struct pydbt_io_figures *figures, u64 sector, u32 bytes)
 {
 	u32 size = log2_of(bytes >> 9);
-	u64 cell = sector - VALUE(START_SECTOR) >> VALUE(CELL_SHIFT);
+	u64 cell = (sector - VALUE(START_SECTOR)) >> VALUE(CELL_SHIFT);
 
 	figures->count++;
 	figures->bytes += bytes;
@@ -403,9 +403,12 @@ static __always_inline void find_file(struct bio_place *place, u64 bio)
 	}
 	if (read_kernel(&number, 4, COPIED64(inode, OFF_inode_i_sb - OFF_inode_copy) + OFF_super_block_s_dev))
 		return;
-	place->inode = COPIED64(inode, OFF_inode_i_ino - OFF_inode_copy);
-	place->generation = COPIED32(inode, OFF_inode_i_generation - OFF_inode_copy);
 	place->file_system = number;
+	place->inode = COPIED64(inode, OFF_inode_i_ino - OFF_inode_copy);
+	/* Before v6.9 it lies hundreds of bytes behind the others: no copy on a stack of 512 bytes has them all. */
+	if (read_kernel(&number, 4, host + OFF_inode_i_generation))
+		number = 0;
+	place->generation = number;
 }
 
 static __always_inline void find_submitter(struct bio_place *place, u64 bio, u32 op)

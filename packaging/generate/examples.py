@@ -111,6 +111,16 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             "controller trace --replay /tmp/vdb.io --summary --fio /tmp/vdb.log",
         ),
     ),
+    "compile": (
+        (
+            "Compile for a kernel that was installed, before it is booted:",
+            "sudo controller compile --kernel 6.1.0-44-amd64",
+        ),
+        (
+            "For an image of a machine that has no compiler:",
+            "sudo controller compile --image /mnt/boot/vmlinuz-6.1.0-44-amd64",
+        ),
+    ),
     "configcheck": (
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),

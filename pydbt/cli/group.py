@@ -26,9 +26,11 @@ from pydbt.version import VERSION
 _COMMANDS = (
     "run", "secondary", "secondaries", "status", "events", "check", "wait", "mark", "verify", "switchover", "promote", "demote",
     "invalidate", "pki", "pause", "resume", "up", "down", "arm", "disarm", "gate", "layer", "protect", "hold", "cluster",
-    "transactions", "trace", "configcheck", "dashboard", "top", "help",
+    "transactions", "trace", "configcheck", "dashboard", "top", "compile", "help",
 )  # fmt: skip
 _MODULES = {"resume": "pause", "disarm": "arm"}
+# Functions whose names would hide Python's own.
+_FUNCTIONS = {"help": "show_help", "compile": "compile_for_kernel"}
 # They read only, and are asked by monitoring: they are quick, and work beside a table that another command cannot read.
 _QUICK = ("status", "events", "check")
 # It ends as the plug-ins of monitoring do, whatever the error is.
@@ -36,7 +38,7 @@ _PLUGIN = "check"
 # The others run until they are stopped, are quick, or tell by themselves what they wait for.
 _MAY_TAKE_LONG = (
     "mark", "secondaries", "switchover", "promote", "demote", "invalidate", "pki", "pause", "resume", "up", "down", "arm",
-    "disarm", "gate", "layer", "protect", "transactions", "configcheck",
+    "disarm", "gate", "layer", "protect", "transactions", "configcheck", "compile",
 )  # fmt: skip
 # It reads the file itself, to tell everything that is wrong.
 _TOLERANT = "configcheck"
@@ -53,7 +55,7 @@ class _Commands(MutableMapping[str, click.Command]):
             if name not in _COMMANDS:
                 raise KeyError(name)
             module = importlib.import_module(f"pydbt.cli.commands.{_MODULES.get(name, name)}")
-            self._more[name] = getattr(module, "show_help" if name == "help" else name)
+            self._more[name] = getattr(module, _FUNCTIONS.get(name, name))
         return self._more[name]
 
     def __contains__(self, name: object) -> bool:

@@ -6,6 +6,7 @@ from here, and never from headers, which may belong to another kernel.
 
 from __future__ import annotations
 
+import os
 import struct
 from copy import copy
 from dataclasses import dataclass
@@ -67,9 +68,10 @@ def _sections(blob: bytes) -> tuple[bytes, bytes]:
 
 
 class Btf:
-    """All types of one BTF blob; lookups by name."""
+    """All types of one BTF blob; lookups by name. ``release``: the kernel's, for messages; by default the running one's."""
 
-    def __init__(self, blob: bytes) -> None:
+    def __init__(self, blob: bytes, release: str = "") -> None:
+        self.release = release or os.uname().release
         self._types, self._strings = _sections(blob)
         self._offsets, self._by_name = self._index()
 

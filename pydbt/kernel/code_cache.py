@@ -17,6 +17,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from pydbt.core.errors import StateError
 from pydbt.kernel.code import Code
@@ -26,11 +27,20 @@ from pydbt.posix.ownership import Unsafe, file_intruder, make_folder, read_safel
 
 FOLDER = Path("/var/cache/pydbt")
 """Regenerable, hence in /var/cache (FHS 5.5): it may be removed at any time."""
-KEPT_FILES = 16
-"""As many are kept: a build or two for each of the last kernels and versions."""
+KEPT_FILES = 64
+"""As many are kept: all builds for the last kernels and versions."""
 _NAME_DIGITS = 16
 _COMPILER = re.compile(r"/lib(?:bcc|LLVM|clang)[^/]*$")
 _MAPS_OF_SELF = Path("/proc/self/maps")
+
+
+class Kernel(NamedTuple):
+    """As uname(2) names it."""
+
+    release: str
+    version: str
+    machine: str
+
 
 CompilerFile = tuple[str, int, int]
 """Path, size in bytes, and time of the last change in nanoseconds."""
@@ -41,20 +51,36 @@ def code_for(text: str, macros: Macros, compile_it: Callable[[], Code], folder: 
 
     That it cannot be kept is no error: the next start compiles again.
     """
-    path = folder / f"{_group(text)}-{_digest(json.dumps(sorted(macros.items())))}.json"
+    path = _place(running_kernel(), text, macros, folder)
     if code := _take(path):
         return code
     code = compile_it()
     with contextlib.suppress(Unsafe, OSError, StateError):
-        make_folder(folder)
-        _keep(path, code, compiler_files())
-        _drop_oldest(folder)
+        keep(path, code)
     return code
+
+
+def missing_place(kernel: Kernel, text: str, macros: Macros, folder: Path) -> Path | None:
+    """Where the code for that kernel is to be kept; None where it is kept already."""
+    path = _place(kernel, text, macros, folder)
+    return None if _take(path) else path
+
+
+def keep(path: Path, code: Code) -> None:
+    """Keep what this process has compiled. Unsafe, OSError or StateError when that cannot be done."""
+    make_folder(path.parent)
+    _keep(path, code, compiler_files())
+    _drop_oldest(path.parent)
+
+
+def running_kernel() -> Kernel:
+    kernel = os.uname()
+    return Kernel(kernel.release, kernel.version, kernel.machine)
 
 
 def is_known(text: str, folder: Path) -> bool:
     """Whether code of this text is kept for the running kernel: the compiler is most likely not needed."""
-    return any(_take(path) for path in folder.glob(f"{_group(text)}-*.json"))
+    return any(_take(path) for path in folder.glob(f"{_group(running_kernel(), text)}-*.json"))
 
 
 def compiler_files(maps: Path = _MAPS_OF_SELF) -> list[CompilerFile]:
@@ -69,9 +95,12 @@ def compiler_files(maps: Path = _MAPS_OF_SELF) -> list[CompilerFile]:
     return files
 
 
-def _group(text: str) -> str:
-    kernel = os.uname()
-    return _digest("\n".join((kernel.release, kernel.version, kernel.machine, text)))
+def _place(kernel: Kernel, text: str, macros: Macros, folder: Path) -> Path:
+    return folder / f"{_group(kernel, text)}-{_digest(json.dumps(sorted(macros.items())))}.json"
+
+
+def _group(kernel: Kernel, text: str) -> str:
+    return _digest("\n".join((*kernel, text)))
 
 
 def _digest(text: str) -> str:

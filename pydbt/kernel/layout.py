@@ -5,7 +5,6 @@ Names of the macros: bpf/capture.bpf.c. Differences between kernels, with their 
 
 from __future__ import annotations
 
-import os
 import resource
 from typing import NamedTuple
 
@@ -108,13 +107,31 @@ def kernel_macros(btf: Btf) -> Macros:
         return _arguments(btf) | _operations(btf) | _request(btf) | _filter(btf) | _bio(btf, _BIO_ADDRESSES)
     except KeyError as missing:
         raise MachineError(
-            f"pydbt needs Linux 5.15 or later, and does not know the block layer of {os.uname().release} ({missing.args[0]}): "
+            f"pydbt needs Linux 5.15 or later, and does not know the block layer of {btf.release} ({missing.args[0]}): "
             "use a kernel of Debian 12, Ubuntu 24.04 or later"
         ) from None
 
 
+def payload_builds(btf: Btf) -> list[Macros]:
+    """The macros of each build of the capture programs with payload that a kernel may accept, the best first.
+
+    KeyError names a member that this kernel lacks; MachineError as ``kernel_macros``.
+    """
+    macros = _capture_macros(btf) | payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
+    return [macros | steps for steps in step_macros(btf)]
+
+
+def address_build(btf: Btf) -> Macros:
+    """The macros of the capture programs that tell where was written, and not what. MachineError as ``kernel_macros``."""
+    return _capture_macros(btf) | {"PYDBT_PAYLOAD": 0, "LOOP_HELPER": 0}
+
+
+def _capture_macros(btf: Btf) -> Macros:
+    return kernel_macros(btf) | {"MARK_APART": int(can_be_preempted(btf))}
+
+
 def step_macros(btf: Btf) -> list[Macros]:
-    """The macros of each build that a kernel may accept, the best first."""
+    """The macros of the loops' steps in each build that a kernel may accept, the best first."""
     unrolled = [{"COPY_STEPS": copy, "CHECK_STEPS": check, "LOOP_HELPER": 0} for copy, check in STEP_BUDGETS]
     if not _has_loop(btf):
         return unrolled

@@ -18,7 +18,7 @@ import json
 import mmap
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +64,6 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     pins.remove_pins(pin_dir)  # the remains of an attach that did not finish
     btf = Btf.of_running_kernel()
     marks_apart = layout.can_be_preempted(btf)
-    macros = layout.kernel_macros(btf) | {"MARK_APART": int(marks_apart)}
     programs = pins.programs(marks_apart)
     loop = layout.loop_command(btf) if volume.disk_major == LOOP_MAJOR else None
     values, sizes = layout.volume_values(volume, options, loop), layout.map_sizes(volume, options)
@@ -74,7 +73,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
         code = code_for(text, macros, lambda: compile_programs(macros, find_headers()), kept)
         return Loaded(btf, code, values, sizes)
 
-    program, config, data_base, reason, watched = _build(btf, macros, build, volume, options)
+    program, config, data_base, reason, watched = _build(btf, build, volume, options)
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, programs, pin_dir)
@@ -98,7 +97,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
 
 
 def _build(
-    btf: Btf, macros: layout.Macros, build: Build, volume: VolumeSpec, options: CaptureOptions
+    btf: Btf, build: Build, volume: VolumeSpec, options: CaptureOptions
 ) -> tuple[Loaded, np.ndarray, int, str, bool]:
     """The programs, their configuration, the data ring's base, why there is no payload, and ``Meta.memory_watched``."""
     config = np.zeros((), CONFIG)
@@ -106,12 +105,12 @@ def _build(
     reason = "it was not asked for"
     if options.with_payload:
         try:
-            more = layout.payload_macros(btf) | {"PYDBT_PAYLOAD": 1}
-            program, watched = _build_within_budget(btf, macros | more, build)
+            builds = layout.payload_builds(btf)
+            program, watched = _build_within_budget(builds, build)
             shown = addresses.symbols(("page_offset_base", *_ENDS_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
-                found = _direct_map(probe, volume, more["SIZE_page"], shown)
+                found = _direct_map(probe, volume, builds[0]["SIZE_page"], shown)
             config["payload"] = config["watch"] = 1
             config["page_offset_base"] = found.page_offset_base
             config["vmemmap_base"] = found.vmemmap_base
@@ -123,7 +122,7 @@ def _build(
             reason = str(unproven)
         except VerifierRefused as refusal:
             reason = str(refusal)
-    return build(macros | {"PYDBT_PAYLOAD": 0, "LOOP_HELPER": 0}), config, 0, reason, False
+    return build(layout.address_build(btf)), config, 0, reason, False
 
 
 def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown: dict[str, int]) -> DirectMap:
@@ -133,11 +132,11 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
         return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
 
 
-def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> tuple[Loaded, bool]:
+def _build_within_budget(builds: Iterable[layout.Macros], build: Build) -> tuple[Loaded, bool]:
     """Programs whose loops this kernel's verifier accepts, with as many steps as possible, and whether they watch memory."""
     refusals = []
-    for steps in layout.step_macros(btf):
-        program = build(macros | steps)
+    for macros in builds:
+        program = build(macros)
         try:
             for name, tracepoint in pins.PROGRAMS.items():
                 program.typed(name, tracepoint)
@@ -145,7 +144,7 @@ def _build_within_budget(btf: Btf, macros: layout.Macros, build: Build) -> tuple
             refusals.append(refusal)
             program.close()
             continue
-        return program, bool(steps["LOOP_HELPER"])
+        return program, bool(macros["LOOP_HELPER"])
     raise refusals[0]
 
 

@@ -69,11 +69,13 @@ def test_the_package_is_whole() -> None:
     for name in ("etc/pydbt/volumes", "etc/pydbt/cluster/run", "etc/pydbt/cluster/secondary",
                  "usr/lib/sysusers.d/pydbt.conf", "usr/lib/tmpfiles.d/pydbt.conf",
                  "usr/lib/systemd/system/pydbt-hold@.service", "usr/share/initramfs-tools/hooks/pydbt",
+                 "etc/kernel/postinst.d/zz-pydbt",
                  "usr/share/pydbt/monitoring/alerts.yml", "usr/share/pydbt/monitoring/grafana.json",
                  "usr/share/doc/pydbt/changelog.gz", "usr/share/doc/pydbt/copyright",
                  "usr/share/doc/pydbt/examples/volume.toml", "usr/share/doc/pydbt/docs/operating/installation.md"):  # fmt: skip
         assert name in content, name
     assert content["usr/share/initramfs-tools/hooks/pydbt"].mode & stat.S_IXUSR, "others are left out of the RAM disk"
+    assert content["etc/kernel/postinst.d/zz-pydbt"].mode & stat.S_IXUSR, "others are left out by run-parts"
     assert content["usr/bin/pydbt"].linkname == "controller" and content["usr/bin/controller"].mode & stat.S_IXUSR
     assert not [name for name in content if "__pycache__" in name or "/tests" in name or name.endswith(".sh")]
     assert {(member.uname, member.gname) for member in content.values()} == {("root", "root")}

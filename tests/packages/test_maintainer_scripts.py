@@ -351,6 +351,42 @@ def test_the_initial_ram_disk_gets_the_rules_of_targets_and_the_filter_of_lvm(ro
     assert root.path("tmp/ram/etc/lvm/lvmlocal.conf").read_text() == "filter"
 
 
+def test_the_hook_of_a_new_kernel_compiles_for_it_where_programs_were_compiled_before(root: Root) -> None:
+    root.write("tmp/hook", (DEBIAN.parent / "kernel/pydbt").read_text(), 0o755)
+    root.write("usr/bin/controller", '#!/bin/sh\necho "controller $*" >>/calls\necho "$said"\nexit "$code"\n', 0o755)
+    new = ("6.1.0-44-amd64", "/boot/vmlinuz-6.1.0-44-amd64")
+    root.run("env", "code=0", "/tmp/hook", *new)
+    assert calls(root) == [], "a machine that has replicas alone needs no programs"
+    root.write("var/cache/pydbt/0123-4567.json")
+    assert (
+        root.run("env", "code=0", "said=compiled for it", "/tmp/hook", *new).output.strip() == "pydbt: compiled for it"
+    )
+    root.run("env", "code=0", "/tmp/hook", new[0])
+    root.run("env", "code=0", "/tmp/hook")
+    assert calls(root) == [f"controller compile --image {new[1]}", f"controller compile --kernel {new[0]}"]
+    failed = root.run("env", "code=3", "said=controller: no headers", "/tmp/hook", *new)
+    assert "compiled at its first start: controller: no headers" in failed.output, (
+        "the kernel is installed all the same"
+    )
+    root.path("usr/bin/controller").unlink()
+    root.run("/tmp/hook", *new)
+
+
+def test_an_upgrade_compiles_its_own_programs_before_it_starts_anything_anew(root: Root) -> None:
+    root.write("units", "pydbt@data.service loaded active running Replication of volume data\n")
+    stand_in(root, "controller", 'echo "controller $*" >>/calls')
+    script(root, "postinst", "configure", "0.1.0-1")
+    assert not [line for line in calls(root) if line.startswith("controller")], "there were none of another version"
+    root.path("calls").unlink()
+    root.write("var/cache/pydbt/0123-4567.json")
+    script(root, "postinst", "configure", "0.1.0-1")
+    assert calls(root)[0] == "controller compile" and any("try-restart" in line for line in calls(root))
+    root.path("calls").unlink()
+    stand_in(root, "controller", "exit 3")
+    said = script(root, "postinst", "configure", "0.1.0-1").output
+    assert "are compiled at the next start" in said and any("try-restart" in line for line in calls(root))
+
+
 def test_purge_keeps_a_journal_with_data_that_is_on_no_target(root: Root) -> None:
     with_records(replica(root, "behind"), 3)
     (replica(root, "aside", kept_aside=True) / "bad-blocks").write_bytes(b"PDBAD")

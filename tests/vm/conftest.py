@@ -13,10 +13,9 @@ import pytest
 
 from tests.vm import kinds
 from tests.vm.image import SUITE, chosen_suite
-from tests.vm.pair import MIB, Pair, pair
+from tests.vm.pair import FULL, MIB, Pair, pair
 from tests.vm.site import STATE_DISK, mount_state
 
-FULL = bool(os.environ.get("PYDBT_VM_FULL"))
 # Vagrant and libvirt are many packages; and a boot of systemd takes a while: for the long run only.
 SLOW = (
     "test_first_disk.py",

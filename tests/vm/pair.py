@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +28,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydbt.kernel.ahead import compile_ahead
+from pydbt.kernel.code_cache import FOLDER
 from tests.lab.identities import identity
 from tests.vm.image import Image, cache, image
 from tests.vm.kinds import chosen
@@ -36,6 +39,8 @@ from tests.vm.qemu import QemuMachine
 
 MIB = 1 << 20
 DISKS = {"data": 512 * MIB}
+FULL = bool(os.environ.get("PYDBT_VM_FULL"))
+"""Whether this is the full lane, with all variants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +84,19 @@ def _ready(machine: QemuMachine) -> None:
     machine.until_up()
     machine.put_project()
     _put_identity(machine)
+    if machine.name == "primary" and not FULL:
+        _put_programs(machine)
+
+
+def _put_programs(machine: QemuMachine) -> None:
+    """What its first start would compile, which takes minutes on an emulated processor.
+
+    It is used there where the same compiler is installed here and there. In the full lane the machines compile by themselves.
+    """
+    folder = machine.image.folder / "programs"
+    compile_ahead(machine.image.kernel, folder)
+    machine.put(folder, f"{FOLDER.parent}/")
+    machine.run(f"rm -rf {FOLDER} && mv {FOLDER.parent}/programs {FOLDER} && chown -R root:root {FOLDER}")
 
 
 def _put_identity(machine: Machine) -> None:

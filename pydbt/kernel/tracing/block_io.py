@@ -27,6 +27,7 @@ _OF_REQUESTS = {
     "request_issue": "block_rq_issue",
 }
 _OF_BIOS = {"whole_bio_complete": "block_bio_complete", "whole_bio_queue": "block_bio_queue"}
+_FIGURES_ALONE, _WITH_EVENTS = {"EVENTS": 0}, {"EVENTS": 1}
 _SUBMISSIONS = {"bio_split": "block_split", "bio_queue": "block_bio_queue"}
 
 ALL_OPERATIONS = (1 << len(OPERATIONS)) - 1
@@ -70,7 +71,7 @@ class BlockIo:
             sizes={"events": events.ring_bytes} if events else {},
             programs=programs,
             maps=("figures", "control", "events") if events else ("figures", "control"),
-            macros={"EVENTS": int(events is not None)},
+            macros=_WITH_EVENTS if events else _FIGURES_ALONE,
         )
         ring = IoRing(observed.map_fd("events"), events.ring_bytes, IO_RECORD) if events else None
         return cls(observed, ring)
@@ -122,7 +123,7 @@ def _values(device: IoDevice, events: EventOptions) -> dict[str, int]:
 def _macros(btf: Btf) -> Macros:
     operations = btf.enumerators("req_op", "req_opf")
     bits = btf.enumerators("req_flag_bits")
-    inode = {name: btf.field("inode", name) for name in ("i_mode", "i_sb", "i_ino", "i_generation")}
+    inode = {name: btf.field("inode", name) for name in ("i_mode", "i_sb", "i_ino")}
     page = {"compound": compound(btf), "mapping": btf.field("page", "mapping")}
     first = min(field.offset for field in inode.values()) & ~7
     end = max(field.offset + field.size for field in inode.values())
@@ -140,6 +141,7 @@ def _macros(btf: Btf) -> Macros:
             "OFF_bio_vec_bv_page": btf.offset("bio_vec", "bv_page"),
             "OFF_address_space_host": btf.offset("address_space", "host"),
             "OFF_inode_i_data": btf.offset("inode", "i_data"),
+            "OFF_inode_i_generation": btf.offset("inode", "i_generation"),
             "OFF_super_block_s_dev": btf.offset("super_block", "s_dev"),
             "OFF_task_struct_flags": btf.offset("task_struct", "flags"),
             "TASK_IS_KERNEL": _TASK_IS_KERNEL,
@@ -156,4 +158,4 @@ def _macros(btf: Btf) -> Macros:
     )
 
 
-PLAN = Plan("block_io.bpf.c", _macros)
+PLAN = Plan("block_io.bpf.c", _macros, (_FIGURES_ALONE, _WITH_EVENTS))

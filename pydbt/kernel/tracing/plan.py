@@ -16,10 +16,14 @@ from pydbt.kernel.layout import Macros
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``file_name``: of the text, in bpf/. ``macros``: its -D from the kernel's types; KeyError names what this kernel lacks."""
+    """``file_name``: of the text, in bpf/. ``macros``: its -D from the kernel's types; KeyError names what this kernel lacks.
+
+    ``variants``: more -D, each set of which is a build of its own; whoever attaches the programs chooses one.
+    """
 
     file_name: str
     macros: Callable[[Btf], Macros]
+    variants: tuple[Macros, ...] = ({},)
 
     def text(self) -> str:
         return source_text(self.path)

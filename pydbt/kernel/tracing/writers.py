@@ -19,7 +19,8 @@ from pydbt.kernel.tracing.observed import Observed, RunTime
 from pydbt.kernel.tracing.plan import Plan
 from pydbt.kernel.tracing.writers_layout import DIRTYING, writers_macros, writers_values
 
-PLAN = Plan("writers.bpf.c", writers_macros)
+_TYPED, _UNTYPED = {"TYPED_PAGES": 1}, {"TYPED_PAGES": 0}
+PLAN = Plan("writers.bpf.c", writers_macros, (_TYPED, _UNTYPED))
 
 MOUNTED = 1
 """Of a place: a file system is mounted from this block device, so that its pages are metadata (PLACE_MOUNTED)."""
@@ -196,13 +197,9 @@ class WriterPrograms:
 def _attach(values: Mapping[str, int], programs: Mapping[str, str]) -> Observed:
     """A verifier that does not follow pointers from a bio to its pages gets programs that ask for each: they cost more."""
     try:
-        return Observed.attach(
-            __name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 1}
-        )
+        return Observed.attach(__name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros=_TYPED)
     except MachineError:
-        return Observed.attach(
-            __name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros={"TYPED_PAGES": 0}
-        )
+        return Observed.attach(__name__, values=values, sizes=_SIZES, programs=programs, maps=_MAPS, macros=_UNTYPED)
 
 
 def dirtying_tracepoint(types: Path = VMLINUX_BTF) -> str:
