@@ -96,7 +96,17 @@ def test_no_function_is_longer_than_a_page() -> None:
 # Names that are read by nobody in the program, and why they stay.
 UNREAD = {
     **dict.fromkeys(
-        "show_help compile_for_kernel switchover configcheck arm disarm protect dashboard trace".split(),
+        [
+            "show_help",
+            "compile_for_kernel",
+            "switchover",
+            "configcheck",
+            "arm",
+            "disarm",
+            "protect",
+            "dashboard",
+            "trace",
+        ],
         "a command: the program finds it by its name",
     ),
     **dict.fromkeys(["init", "create", "revoke", "choose", "rejoin", "agent"], "a command: click calls it"),

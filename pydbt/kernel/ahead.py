@@ -35,7 +35,7 @@ from pydbt.posix.ownership import Unsafe, make_folder
 
 _TIMEOUT_S = 1800
 
-Asked = tuple[str, layout.Macros]
+ToCompile = tuple[str, layout.Macros]
 """The text of programs, and their macros."""
 
 
@@ -82,7 +82,7 @@ def compile_ahead(image: Path | None, folder: Path = FOLDER) -> Compiled:
     return Compiled(**answer)
 
 
-def builds(btf: Btf) -> Iterator[Asked]:
+def builds(btf: Btf) -> Iterator[ToCompile]:
     """All that a start may ask for on a kernel with these types. MachineError for a kernel that pydbt does not know."""
     capture = source_text()
     with contextlib.suppress(KeyError):  # where the data cannot be copied, the addresses are what a start asks for
