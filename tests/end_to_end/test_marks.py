@@ -56,6 +56,9 @@ def test_a_mark_is_held_on_both_sides_and_outlives_a_kill_of_everything(tmp_path
                 (folder / "after").write_bytes(b"x" * 5000)
                 done = mark(device, "no sync", "--no-sync")
                 assert done.code == 0, done
+                assert '"no sync"' in (both.primary_state / "volume.json").read_text(), (
+                    "the next run knows it, whatever comes"
+                )
                 for status in (both.status(), both.secondary_status()):
                     assert names(status) == ["no sync", "before migration 14"]
                     assert [one["synced"] for one in (status or {})["marks"]] == [False, True]

@@ -9,7 +9,7 @@ from pydbt.controller.primary.report import SetMarkReport
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.core.calendar import time_of_ns
-from pydbt.core.errors import BusyError, PeerError, PydbtError, UsageError
+from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.history_events import AnswerMark, MarkAsked, MarkOutcome, MarkWaitAsked, WantedMark
 from pydbt.core.protocol.mark import check_name
 from pydbt.core.volume.marking import Holding, KnownMark
@@ -44,13 +44,23 @@ def mark_wait_event(volume: Volume, request: Request, numbers: tuple[int, ...] |
 
 
 def answer_mark(volume: Volume, peer: int | None, effect: AnswerMark) -> None:
-    """To whoever asked for it, or for news of it."""
+    """To whoever asked for it, or for news of it. That it is held is told when it is written down here too: a crash forgets the
+    rest, and the next run would not know the mark."""
     found = next((known for known in volume.fanout.marks.known if known.mark.number == effect.number), None)
-    if effect.outcome is MarkOutcome.HELD and found is not None:
-        sequence = min(brain.state.acknowledged for brain in volume.brains)
-        volume.waits.answer_with(effect.token, {"mark": asdict(_report(volume, found)), "sequence": sequence})
-    else:
+    if effect.outcome is not MarkOutcome.HELD or found is None:
         volume.waits.give_up(effect.token, _problem(volume, peer, effect, found))
+        return
+    name, told = found.mark.name, {"mark": asdict(_report(volume, found))}
+    told["sequence"] = min(brain.state.acknowledged for brain in volume.brains)
+
+    def written(error: str) -> None:
+        if error:
+            words = f"the mark {name!r} is held, but this side may forget that at its next start, as it cannot write: {error}"
+            volume.waits.give_up(effect.token, StateError(words))
+        else:
+            volume.waits.answer_with(effect.token, told)
+
+    volume.keep_marks(written)
 
 
 def _problem(volume: Volume, peer: int | None, effect: AnswerMark, found: KnownMark | None) -> PydbtError:

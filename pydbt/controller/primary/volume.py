@@ -9,6 +9,7 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.auditor import Auditor
@@ -304,6 +305,14 @@ class Volume:
         self.note()
         if self.metadata.state != before or self.metadata.unsaved:
             self.metadata.save()
+
+    def keep_marks(self, then: Callable[[str], None]) -> None:
+        """Have the marks written down, if they are not; ``then`` is told the error when they are, or cannot be."""
+        if self.metadata.on_disk.more.get(MARKS_KEY) == self.fanout.marks.to_values():
+            then("")
+            return
+        self.note()
+        self.metadata.save(then)
 
     def note(self) -> None:
         """Take down what has changed. The state is not written yet."""
