@@ -28,6 +28,8 @@ MEMORY_MIB = 1024
 LINK_PREFIX = "10.77.0"
 # The least that numpy's and Debian's programs ask for; every further extension makes the emulation slower.
 PROCESSOR = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16"
+# A machine on a busy host may take a minute to greet, where the connection of before has ended.
+_CONNECT_S = 120
 # What a healthy kernel never says.
 ALARMS = re.compile(r"Kernel panic|\bBUG:|\bOops\b|WARNING: CPU|general protection|soft lockup|PYDBT-NO-ROOT")
 
@@ -198,8 +200,8 @@ class QemuMachine(Machine):
     # --- the ways in --------------------------------------------------------------------------------------
     def _ssh_options(self) -> list[object]:
         options = (
-            "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=10", "BatchMode=yes",
-            "ControlMaster=auto", f"ControlPath={self._control}", "ControlPersist=600",
+            "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", f"ConnectTimeout={_CONNECT_S}",
+            "BatchMode=yes", "ControlMaster=auto", f"ControlPath={self._control}", "ControlPersist=3600",
         )  # fmt: skip
         return ["-i", self.image.key, "-p", self._port, *(word for option in options for word in ("-o", option))]
 
