@@ -8,11 +8,13 @@ import json
 import os
 import random
 import re
+import selectors
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from pydbt.core.errors import PydbtError
 from tests.lab.cable import Cable
+from tests.lab.loaded import Loaded, Process
 from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 
 PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
@@ -67,6 +70,8 @@ def command(
     **environment: str,
 ) -> Outcome:
     """Run one command to its end, as root or another user."""
+    if _loaded is not None and not prefix and user is None:
+        return _divided(_loaded, [*map(str, arguments)], timeout_s, _environment(**environment))
     done = subprocess.run(
         [*prefix, *PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -79,6 +84,50 @@ def command(
         group=user,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+_loaded: Loaded | None = None
+
+
+@contextlib.contextmanager
+def loaded_once() -> Iterator[None]:
+    """Meanwhile the program is loaded once, for all starts of this process but those with a prefix or as another user."""
+    global _loaded
+    _loaded = Loaded(end_with_parent)
+    try:
+        yield
+    finally:
+        _loaded.end()
+        _loaded = None
+
+
+def _divided(loaded: Loaded, words: list[str], timeout_s: float, environment: dict[str, str]) -> Outcome:
+    pipes = os.pipe(), os.pipe()
+    try:
+        process = loaded.start(words, (pipes[0][1], pipes[1][1]), environment)
+    finally:
+        for _, write_end in pipes:
+            os.close(write_end)
+    said = {read_end: b"" for read_end, _ in pipes}
+    deadline = time.monotonic() + timeout_s
+    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as both:
+        for read_end in said:
+            stack.callback(os.close, read_end)
+            both.register(read_end, selectors.EVENT_READ)
+        while both.get_map():
+            ready = both.select(deadline - time.monotonic())
+            if not ready and time.monotonic() > deadline:
+                process.kill()
+                process.wait()
+                raise subprocess.TimeoutExpired(words, timeout_s)
+            for key, _ in ready:
+                if data := os.read(key.fd, 65536):
+                    said[key.fd] += data
+                else:
+                    both.unregister(key.fd)
+    code = process.wait()
+    output, errors = (text.decode() for text in said.values())
+    return Outcome(code, output, errors)
 
 
 def status_of(state_dir: Path) -> Status | None:
@@ -113,7 +162,13 @@ class Controller:
         self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
         self.log, self._state_dir = log, state_dir
         where = [] if state_dir is None else ["--state", str(state_dir)]
+        self.process: subprocess.Popen[bytes] | Process
         with log.open("ab") as output:
+            if _loaded is not None and not prefix:
+                words, streams = [*map(str, arguments), *where], (output.fileno(), output.fileno())
+                network = cable.namespace_file if cable else None
+                self.process = _loaded.start(words, streams, _environment(), network=network, outlive=outlive)
+                return
             self.process = subprocess.Popen(
                 [*(cable.enter if cable else ()), *prefix, *PROGRAM, *map(str, arguments), *where],
                 stdin=subprocess.DEVNULL,
