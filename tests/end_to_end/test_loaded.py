@@ -51,6 +51,7 @@ def test_it_says_what_a_started_one_says_and_ends_with_its_code(one: Loaded, tmp
     said = (code, (tmp_path / "out").read_bytes(), (tmp_path / "err").read_bytes())
     assert said == (started.returncode, started.stdout, started.stderr)
     assert code == 2 and b"no-such-disk" in said[2]
+    assert one.suits(os.environ) and not one.suits({**os.environ, "PYTHONPATH": str(tmp_path)})
 
 
 def test_it_is_our_child_with_words_streams_session_and_network_of_its_own(one: Loaded, tmp_path: Path) -> None:

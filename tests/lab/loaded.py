@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ _CLONE_PARENT, _CLONE_NEWNET, _SYS_CLONE3, _CLONE_ARGS_BYTES = 0x8000, 0x4000000
 _LONGEST_REQUEST_BYTES, _MOST_DESCRIPTORS = 1 << 17, 4
 _ROOM_FOR_WORDS = "x" * 8000
 """The last argument of this process; what it becomes writes the words of its command over them, for /proc."""
+_OF_THE_LOADING = ("PYTHON", "LC_", "LANG", "LD_", "OPENBLAS", "MALLOC", "GLIBC")
+"""Variables that Python, its libraries and the allocator look at when they are loaded."""
 _ROOT = Path(__file__).parents[2]
 _SHOWN = (sys.executable, "-m", "pydbt.cli.main")
 _PARTS = (
@@ -89,6 +91,11 @@ class Loaded:
                 preexec_fn=prepare,
             )
         self._lock = threading.Lock()
+        self._loading = _of_the_loading(os.environ)
+
+    def suits(self, environment: Mapping[str, str]) -> bool:
+        """Whether the program would be loaded with the same settings in this environment."""
+        return _of_the_loading(environment) == self._loading
 
     def start(
         self,
@@ -115,6 +122,10 @@ class Loaded:
     def end(self) -> None:
         self._socket.close()
         self._process.wait()
+
+
+def _of_the_loading(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_OF_THE_LOADING)}
 
 
 def _readable(descriptor: int, timeout_s: float | None) -> bool:

@@ -70,8 +70,9 @@ def command(
     **environment: str,
 ) -> Outcome:
     """Run one command to its end, as root or another user."""
-    if _loaded is not None and not prefix and user is None:
-        return _divided(_loaded, [*map(str, arguments)], timeout_s, _environment(**environment))
+    full = _environment(**environment)
+    if _loaded is not None and not prefix and user is None and _loaded.suits(full):
+        return _divided(_loaded, [*map(str, arguments)], timeout_s, full)
     done = subprocess.run(
         [*prefix, *PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -79,7 +80,7 @@ def command(
         cwd=ROOT,
         timeout=timeout_s,
         stdin=subprocess.DEVNULL,
-        env=_environment(**environment),
+        env=full,
         user=user,
         group=user,
     )
@@ -164,7 +165,7 @@ class Controller:
         where = [] if state_dir is None else ["--state", str(state_dir)]
         self.process: subprocess.Popen[bytes] | Process
         with log.open("ab") as output:
-            if _loaded is not None and not prefix:
+            if _loaded is not None and not prefix and _loaded.suits(_environment()):
                 words, streams = [*map(str, arguments), *where], (output.fileno(), output.fileno())
                 network = cable.namespace_file if cable else None
                 self.process = _loaded.start(words, streams, _environment(), network=network, outlive=outlive)
