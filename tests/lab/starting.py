@@ -1,8 +1,8 @@
 """Commands of the program without the time that Python takes to load it.
 
 ``Starter`` is one process that has loaded all of the program, and forks for each command: a process with its own standard
-streams, environment, signals and exit code, which runs ``pydbt.cli.main`` from its first line. It is for tests, which start
-thousands. What a start loads is not seen here: controllers, measurements and the demo start Python itself.
+streams, environment, signals and exit code, which runs ``pydbt.cli.main`` from its first line, or lines of a test. It is for
+tests, which start thousands. What a start loads is not seen here: controllers, measurements and the demo start Python itself.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
 
@@ -59,22 +59,73 @@ class Starter:
 
     def run(self, words: list[str], environment: dict[str, str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         """One command to its end. TimeoutExpired when that does not come in time; its process is killed then."""
-        own, theirs = socket.socketpair()
-        with own, _Pipe() as output, _Pipe() as errors:
-            with theirs:
-                message = json.dumps({"words": words, "environment": environment, "cwd": str(_ROOT)}).encode()
-                socket.send_fds(self._own, [message], [theirs.fileno(), output.write_end, errors.write_end])
+        request = {"words": words, "environment": environment}
+        with _Pipe() as output, _Pipe() as errors, self._fork(request, output.write_end, errors.write_end) as forked:
             output.close_write_end()
             errors.close_write_end()
-            _read_all(own, (output, errors), words, timeout_s)
-            code = own.recv(16)
-            if not code:
-                raise StepFailed(f"the process that starts commands is gone: {self._process.poll()}")
-            return subprocess.CompletedProcess(words, int(code), output.text(), errors.text())
+            _read_all(forked, (output, errors), words, timeout_s)
+            return subprocess.CompletedProcess(words, forked.wait(), output.text(), errors.text())
+
+    def start(self, code: str, argument: str, output: int) -> Forked:
+        """A process that runs these lines of Python, as ``python -c CODE ARGUMENT``. It ends with the object at the latest."""
+        return self._fork({"code": code, "words": [argument], "environment": dict(os.environ)}, output, output)
+
+    def _fork(self, request: Mapping[str, object], output: int, errors: int) -> Forked:
+        own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            socket.send_fds(self._own, [json.dumps(request).encode()], [theirs.fileno(), output, errors])
+        return Forked(own)
 
     def close(self) -> None:
         self._own.close()
         self._process.wait()
+
+
+class Forked:
+    """One of its processes, with what the tests use of ``subprocess.Popen``."""
+
+    def __init__(self, told: socket.socket) -> None:
+        self._told = told
+        self.returncode: int | None = None
+        self.pid = self._next()
+
+    def __enter__(self) -> Forked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._told.close()
+
+    def fileno(self) -> int:
+        """It is readable when the process has ended."""
+        return self._told.fileno()
+
+    def _next(self) -> int:
+        message = self._told.recv(16)
+        if not message:
+            raise StepFailed("the process that forks others is gone")
+        return int(message)
+
+    def poll(self) -> int | None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        if self.returncode is None:
+            self._told.settimeout(timeout)
+            try:
+                self.returncode = self._next()
+            except (TimeoutError, BlockingIOError):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
 
 
 _wanted = False
@@ -132,7 +183,7 @@ class _Pipe:
         return b"".join(self._parts).decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
-def _read_all(ended: socket.socket, pipes: tuple[_Pipe, ...], words: list[str], timeout_s: float) -> None:
+def _read_all(ended: Forked, pipes: tuple[_Pipe, ...], words: list[str], timeout_s: float) -> None:
     """Until nobody can print any more, and the process has ended."""
     deadline = time.monotonic() + timeout_s
     with selectors.DefaultSelector() as selector:
@@ -183,6 +234,8 @@ def _serve(asked: socket.socket) -> None:
                     os.close(files[1])
                     os.close(files[2])
                     client, watched = socket.socket(fileno=files[0]), os.pidfd_open(pid)
+                    with contextlib.suppress(OSError):
+                        client.sendall(str(pid).encode())
                     running[watched] = pid, client
                     selector.register(watched, selectors.EVENT_READ, watched)
                     selector.register(client, selectors.EVENT_READ, watched)
@@ -216,16 +269,19 @@ def _become(request: dict[str, object], output: int, errors: int) -> NoReturn:
         setattr(sys, f"__{name}__", getattr(sys, name))
     os.environ.clear()
     os.environ.update(request["environment"])  # type: ignore[call-overload]
-    os.chdir(str(request["cwd"]))
-    sys.argv = [_MAIN, *request["words"]]  # type: ignore[misc]
-    _end_as_python_does()
+    code = request.get("code")
+    sys.argv = ["-c" if code else _MAIN, *request["words"]]  # type: ignore[misc]
+    _end_as_python_does(str(code or ""))
 
 
-def _end_as_python_does() -> NoReturn:
-    """Run the program, and do what the interpreter does at an end that others see."""
+def _end_as_python_does(lines: str) -> NoReturn:
+    """Run these lines, or else the program, and do what the interpreter does at an end that others see."""
     code: object = 0
     try:
-        runpy.run_module(_MAIN, run_name="__main__", alter_sys=True)
+        if lines:
+            exec(lines, {"__name__": "__main__"})
+        else:
+            runpy.run_module(_MAIN, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     except BaseException:
