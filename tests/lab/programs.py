@@ -8,12 +8,10 @@ import json
 import os
 import random
 import re
-import selectors
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from pydbt.controller import control
 from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from pydbt.core.errors import PydbtError
+from tests.lab import starting
 from tests.lab.cable import Cable
 from tests.lab.loaded import Loaded, Process
 from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
@@ -71,8 +70,10 @@ def command(
 ) -> Outcome:
     """Run one command to its end, as root or another user."""
     full = _environment(**environment)
-    if _loaded is not None and not prefix and user is None and _loaded.suits(full):
-        return _divided(_loaded, [*map(str, arguments)], timeout_s, full)
+    quick = starting.started()
+    if quick is not None and not prefix and user is None and quick.suits(full):
+        done = quick.run([str(word) for word in arguments], full, timeout_s)
+        return Outcome(done.returncode, done.stdout, done.stderr)
     done = subprocess.run(
         [*prefix, *PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -92,7 +93,7 @@ _loaded: Loaded | None = None
 
 @contextlib.contextmanager
 def loaded_once() -> Iterator[None]:
-    """Meanwhile the program is loaded once, for all starts of this process but those with a prefix or as another user."""
+    """Meanwhile the program is loaded once, for all controllers of this process but those with a prefix."""
     global _loaded
     _loaded = Loaded(end_with_parent)
     try:
@@ -100,35 +101,6 @@ def loaded_once() -> Iterator[None]:
     finally:
         _loaded.end()
         _loaded = None
-
-
-def _divided(loaded: Loaded, words: list[str], timeout_s: float, environment: dict[str, str]) -> Outcome:
-    pipes = os.pipe(), os.pipe()
-    try:
-        process = loaded.start(words, (pipes[0][1], pipes[1][1]), environment)
-    finally:
-        for _, write_end in pipes:
-            os.close(write_end)
-    said = {read_end: b"" for read_end, _ in pipes}
-    deadline = time.monotonic() + timeout_s
-    with contextlib.ExitStack() as stack, selectors.DefaultSelector() as both:
-        for read_end in said:
-            stack.callback(os.close, read_end)
-            both.register(read_end, selectors.EVENT_READ)
-        while both.get_map():
-            ready = both.select(deadline - time.monotonic())
-            if not ready and time.monotonic() > deadline:
-                process.kill()
-                process.wait()
-                raise subprocess.TimeoutExpired(words, timeout_s)
-            for key, _ in ready:
-                if data := os.read(key.fd, 65536):
-                    said[key.fd] += data
-                else:
-                    both.unregister(key.fd)
-    code = process.wait()
-    output, errors = (text.decode() for text in said.values())
-    return Outcome(code, output, errors)
 
 
 def status_of(state_dir: Path) -> Status | None:
