@@ -26,6 +26,15 @@ def no_entry_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def commands_are_forked() -> Iterator[None]:
+    """From a process that has loaded the program: a start of Python for each costs the most of many tests."""
+    from tests.lab.starting import forked_commands
+
+    with forked_commands():
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
 def no_entry_is_left_at_the_end(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nor are those with a folder that several tests share."""
     yield

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +45,7 @@ class FakeController:
     asked: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
     on_command: dict[str, Callable[[], dict[str, Any]]] = field(default_factory=dict)
+    end: Callable[[], None] = lambda: None
 
     def answer(self, request: dict[str, Any], gone: ClientGone) -> dict[str, Any]:
         self.asked.append(request)
@@ -55,6 +58,15 @@ class FakeController:
                 return {}
             case other:
                 raise UsageError(f"no such command: {other}")
+
+    def ends_when_asked(self) -> None:
+        """``down`` is the end of it, as of a real one, behind the answer."""
+
+        def down() -> dict[str, Any]:
+            threading.Thread(target=self.end).start()
+            return {}
+
+        self.on_command["down"] = down
 
 
 REPLICA = {"role": "secondary", "mode": "streaming", "replica_state": "consistent", "connected": True}
@@ -81,5 +93,8 @@ def controller(tmp_path: Path, disk: str) -> Iterator[FakeController]:
     state_dir = tmp_path / "state"
     state_dir.mkdir()
     fake = FakeController(state_dir)
-    with registry.registered_primary(BlockDevice.identify(disk), state_dir), ControlServer(state_dir, fake.answer):
+    with ExitStack() as held:
+        held.enter_context(registry.registered_primary(BlockDevice.identify(disk), state_dir))
+        held.enter_context(ControlServer(state_dir, fake.answer))
+        fake.end = held.close
         yield fake

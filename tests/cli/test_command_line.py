@@ -373,7 +373,7 @@ def test_status_on_a_terminal_says_the_same(disk: str, controller: FakeControlle
 
 
 def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
-    assert command("wait", disk, "--timeout", 2.5).code == 0
+    assert command("wait", disk, "--timeout", 62.5).code == 0
     assert command("wait", disk, "--no-sync").code == 0
     assert command("pause", disk).output == (
         "replication is paused until 'controller resume' or the next start; writes are still tracked\n"
@@ -381,7 +381,7 @@ def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     assert command("resume", "--state", controller.state_dir).code == 0
     # A wait that takes long, as on a machine with much to do, asks for the status as well.
     assert [request for request in controller.asked if request["command"] != "status"] == [
-        {"command": "wait", "timeout": 2.5, "any": False, "sync": True},
+        {"command": "wait", "timeout": 62.5, "any": False, "sync": True},
         {"command": "wait", "timeout": None, "any": False, "sync": False},
         {"command": "pause"},
         {"command": "resume"},

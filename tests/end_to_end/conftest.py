@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from tests.lab.disks import ensure_bpffs
 from tests.lab.patience import wait_until
+from tests.lab.programs import loaded_once
 from tests.lab.rounds import ROUNDS
 
 PINS = Path("/sys/fs/bpf/pydbt")
@@ -35,6 +37,13 @@ def chance(seed: int, request: pytest.FixtureRequest) -> random.Random:
 def rounds() -> int:
     """How often the random part is repeated: TORTURE_ROUNDS, 1 by default."""
     return ROUNDS
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loaded() -> Iterator[None]:
+    """Controllers come out of one process that has loaded the program; in a long run, each loads it for itself."""
+    with loaded_once() if ROUNDS == 1 else contextlib.nullcontext():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,8 @@ def frozen(folder: Path) -> bool:
 def writing(folder: Path) -> Iterator[None]:
     """Files written and synced by a process of its own: a thread of this one that waits in a page fault holds it up whole."""
     words = (
-        f"i=0; while :; do i=$(((i + 1) % 40)); dd if=/dev/urandom of={folder}/load-$i bs=64k count=8 conv=fsync; done"
+        f"i=0; while :; do i=$(((i + 1) % 40)); dd if=/dev/urandom of={folder}/load-$i bs=64k count=8 conv=fsync; "
+        "sleep 0.03; done"
     )
     with subprocess.Popen(["sh", "-c", words], stderr=subprocess.DEVNULL, start_new_session=True) as process:
         try:

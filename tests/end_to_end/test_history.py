@@ -50,7 +50,7 @@ def test_at_every_kill_the_replica_is_a_prefix_of_each_writers_history(
         for number in range(2 * rounds + 1):
             with load() as running:
                 for writer in everybody:
-                    running.add(writer, 0.004 if name == "normal" else 0.03)
+                    running.add(writer, 0.01 if name == "normal" else 0.03)
                 if name != "tiny":
                     both.until_mode("normal")
                 time.sleep(chance.uniform(0.2, 2.0))
@@ -97,6 +97,6 @@ def test_discards_and_zeroes_of_any_size_and_place_are_replicated(tmp_path, chan
         both.until_mode("normal")
         with raw.Erasing(device.path, 512 * MIB, chance.randrange(1 << 30)) as eraser, load() as running:
             running.add(eraser)
-            until(lambda: running.steps > 400, "enough was written and erased")
+            until(lambda: running.steps > 250, "enough was written and erased")
         both.wait()
         both.compare("after discards")

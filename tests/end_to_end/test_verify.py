@@ -52,7 +52,7 @@ def damage(both: Cluster, chance, blocks: int) -> list[int]:
     return places
 
 
-def test_a_verification_under_load_never_cries_wolf(tmp_path, chance):
+def test_a_verification_under_load_never_cries_wolf(tmp_path, chance, rounds):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with (
@@ -63,9 +63,9 @@ def test_a_verification_under_load_never_cries_wolf(tmp_path, chance):
             both.wait()
             database = Database(folder / "rows.db", chance.randrange(1 << 30), "wal")
             with load() as running:
-                running.add(FileStress(folder / "a", chance.randrange(1 << 30)), 0.002)
-                running.add(database, 0.005)
-                for _ in range(3):
+                running.add(FileStress(folder / "a", chance.randrange(1 << 30), 300_000), 0.01)
+                running.add(database, 0.01)
+                for _ in range(1 + rounds):
                     outcome = verify(both)
                     assert outcome.code == 0 and "the same on both sides" in outcome.output, outcome
                 trim(folder)

@@ -39,7 +39,7 @@ class StepFailed(PydbtError, AssertionError):
 def wait_until(
     condition: Callable[[], Any],
     description: str,
-    timeout_s: float = 10,
+    timeout_s: float = PATIENCE_S,
     interval_s: float | None = None,
     check: Callable[[], None] | None = None,
 ) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from pydbt.controller import control
 from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from pydbt.core.errors import PydbtError
+from tests.lab import starting
 from tests.lab.cable import Cable
+from tests.lab.loaded import Loaded, Process
 from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 
 PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
@@ -67,6 +69,11 @@ def command(
     **environment: str,
 ) -> Outcome:
     """Run one command to its end, as root or another user."""
+    full = _environment(**environment)
+    quick = starting.started()
+    if quick is not None and not prefix and user is None and quick.suits(full):
+        done = quick.run([str(word) for word in arguments], full, timeout_s)
+        return Outcome(done.returncode, done.stdout, done.stderr)
     done = subprocess.run(
         [*prefix, *PROGRAM, *map(str, arguments)],
         capture_output=True,
@@ -74,11 +81,26 @@ def command(
         cwd=ROOT,
         timeout=timeout_s,
         stdin=subprocess.DEVNULL,
-        env=_environment(**environment),
+        env=full,
         user=user,
         group=user,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+_loaded: Loaded | None = None
+
+
+@contextlib.contextmanager
+def loaded_once() -> Iterator[None]:
+    """Meanwhile the program is loaded once, for all controllers of this process but those with a prefix."""
+    global _loaded
+    _loaded = Loaded(end_with_parent)
+    try:
+        yield
+    finally:
+        _loaded.end()
+        _loaded = None
 
 
 def status_of(state_dir: Path) -> Status | None:
@@ -113,7 +135,13 @@ class Controller:
         self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
         self.log, self._state_dir = log, state_dir
         where = [] if state_dir is None else ["--state", str(state_dir)]
+        self.process: subprocess.Popen[bytes] | Process
         with log.open("ab") as output:
+            if _loaded is not None and not prefix and _loaded.suits(_environment()):
+                words, streams = [*map(str, arguments), *where], (output.fileno(), output.fileno())
+                network = cable.namespace_file if cable else None
+                self.process = _loaded.start(words, streams, _environment(), network=network, outlive=outlive)
+                return
             self.process = subprocess.Popen(
                 [*(cable.enter if cable else ()), *prefix, *PROGRAM, *map(str, arguments), *where],
                 stdin=subprocess.DEVNULL,

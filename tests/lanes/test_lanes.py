@@ -124,19 +124,36 @@ def test_interrupted_it_ends_what_it_started_and_leaves_nothing(how, tmp_path):
         process.wait()
 
 
-# One process for all the selections: importing the tests is nearly all that a collection costs.
+# All tests are collected once, with nothing left out; then pytest's own hooks choose from them, as for each of the command lines.
 COLLECT = """
-import contextlib, json, sys, pytest
+import contextlib, json, pathlib, sys, pytest
+from _pytest import main, mark
+
 class Found:
     def pytest_collection_finish(self, session):
-        self.names = [item.nodeid for item in session.items]
-answer = []
-for words in json.loads(sys.argv[1]):
-    found = Found()
-    with contextlib.redirect_stdout(sys.stderr):
-        pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", *words], plugins=[found])
-    answer.append(found.names)
-print(json.dumps(answer))
+        collects = session.config.option
+        self.answer = [chosen(session, words) for words in json.loads(sys.argv[1])]
+        session.config.option = collects
+
+def chosen(session, words):
+    config = session.config
+    config.option = config._parser.parse(words)
+    places = [config.rootpath / place for place in config.option.file_or_dir]
+    kept = {}
+    def is_kept(path):
+        if path not in kept:
+            above = any(place in path.parents for place in places) and path.parent != path
+            kept[path] = not main.pytest_ignore_collect(path, config) and (not above or is_kept(path.parent))
+        return kept[path]
+    items = [one for one in session.items if any(one.path.is_relative_to(place) for place in places) and is_kept(one.path)]
+    mark.deselect_by_mark(items, config)
+    main.pytest_collection_modifyitems(items, config)
+    return [one.nodeid for one in items]
+
+found = Found()
+with contextlib.redirect_stdout(sys.stderr):
+    pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "tests"], plugins=[found])
+print(json.dumps(found.answer))
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import KEYED_DIGESTS, Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
+from tests.lab import starting
 from tests.lab.patience import until
 
 VOLUME = "a1" * 16
@@ -53,13 +55,17 @@ class SecondaryProcess:
             "create_bytes": size,
             **options,
         }
-        self.process: subprocess.Popen | None = None
+        self.process: subprocess.Popen | starting.Forked | None = None
         self.port = 0
 
     def start(self, **changes: object) -> SecondaryProcess:
         argument = repr({**self._options, **changes}).replace("PosixPath", "Path")
         with self.log.open("wb") as log:
-            self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, argument], stderr=log, stdout=log)
+            quick = starting.started()
+            if quick is not None and quick.suits(dict(os.environ)):
+                self.process = quick.start(_PROGRAM, argument, log.fileno())
+            else:
+                self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, argument], stderr=log, stdout=log)
         until(self._listening, "the secondary listens")
         self.port = int(self._listening() or 0)
         return self

@@ -16,6 +16,7 @@ from pydbt.network.arena import Arena, ArenaClosed
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
 from pydbt.network.listen import listen
+from tests.lab.patience import PATIENCE_S
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_closing_wakes_waiting_threads(pair):
     waiter = threading.Thread(target=wait)
     waiter.start()
     near.close()
-    waiter.join(5)
+    waiter.join(PATIENCE_S)
     assert len(failures) == 1
 
 
@@ -205,7 +206,7 @@ def test_an_arena_gives_room_back_in_any_order_and_waits_when_there_is_none():
     waiter.join(0.05)
     assert waiter.is_alive(), "600,000 bytes in a row are not free yet"
     views.clear()
-    waiter.join(5)
+    waiter.join(PATIENCE_S)
     assert len(got[0]) == 600_000
     got.clear()
     assert arena.used_bytes == 0
@@ -237,7 +238,7 @@ def test_closing_an_arena_wakes_waiting_threads():
     waiter = threading.Thread(target=wait)
     waiter.start()
     arena.close()
-    waiter.join(5)
+    waiter.join(PATIENCE_S)
     assert failures == ["closed"]
     del held
 

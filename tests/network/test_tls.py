@@ -25,6 +25,7 @@ from pydbt.network.certificates import revoked_beside
 from pydbt.network.connection import FramedConnection
 from pydbt.network.tls import Secure, TlsSocket, load_identity
 from pydbt.store.peer_pin import PeerPin
+from tests.lab.patience import PATIENCE_S
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def meet(client: Callable[[socket.socket], object], server: Callable[[socket.soc
     try:
         ours: object = client(near)
         if isinstance(ours, TlsSocket):
-            ours.settimeout(5)
+            ours.settimeout(PATIENCE_S)
     except PeerError as error:
         ours = error
     if isinstance(ours, Exception):
@@ -192,7 +193,7 @@ def test_plain_and_tls_tell_each_other_apart_in_one_sentence(tmp_path, authority
     one = secure(pki.issue(authority, "one"), tmp_path / "one")
 
     def plain(sock: socket.socket) -> bytes:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE_S)
         sock.sendall(b"PDBT" + bytes(60))
         return sock.recv(100)
 

@@ -173,8 +173,8 @@ class Play:
         transfer = stack.enter_context(self._work.database())
         write = stack.enter_context(self._work.direct_writer())
         running = stack.enter_context(load())
-        running.add(transfer, 0.01)
-        running.add(write, 0.002)
+        running.add(transfer, 0.02)
+        running.add(write, 0.01)
         running.add(self._work.replace_tree, 1.0)
         return running
 
