@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from pydbt.cli.group import cli
+from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import ROOT, command
 from tests.lab.starting import started
 
@@ -45,3 +50,20 @@ def test_a_command_that_is_forked_ends_as_one_that_python_starts() -> None:
         )
         forked = command(*words)
         assert (forked.code, forked.output, forked.errors) == (cold.returncode, cold.stdout, cold.stderr)
+
+
+def test_one_that_is_forked_takes_signals_and_ends_at_the_latest_with_whoever_asked_for_it(tmp_path: Path) -> None:
+    quick = started()
+    assert quick is not None
+    with (tmp_path / "log").open("wb") as log:
+        one, other = (
+            quick.start("import time; print('begun', flush=True); time.sleep(600)", "", log.fileno()) for _ in range(2)
+        )
+    until(lambda: (tmp_path / "log").read_text().count("begun") == 2, "both run")
+    with pytest.raises(subprocess.TimeoutExpired):
+        one.wait(0.01)
+    one.send_signal(signal.SIGTERM)
+    assert one.wait(PATIENCE_S) == -signal.SIGTERM and other.poll() is None
+    with other:
+        assert Path(f"/proc/{other.pid}").exists()
+    until(lambda: not Path(f"/proc/{other.pid}").exists(), "nobody wants it any more")
