@@ -77,7 +77,12 @@ def boot_both(machines: Sequence[QemuMachine], *, outlive: bool = False) -> None
     for machine in machines:
         machine.start(outlive=outlive)
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(_ready, machines))
+        try:
+            list(pool.map(_ready, machines))
+        except BaseException:  # a person's Ctrl-C too: nobody waits for a machine that nobody wants
+            for machine in machines:
+                machine.close()
+            raise
 
 
 def _ready(machine: QemuMachine) -> None:

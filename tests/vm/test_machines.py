@@ -68,6 +68,7 @@ def test_a_hanging_machine_is_a_failure_in_time_and_not_a_wait(machines):
 
 
 @needs(Ability.EMULATOR)
+@pytest.mark.variant  # of what a machine that hangs shows; behind it one boots anew
 def test_a_panic_is_a_failure_at_once_that_shows_the_console(machines):
     began = time.monotonic()
     with pytest.raises(MachineFailure, match="sysrq triggered crash"):
