@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID, uuid4
@@ -143,7 +143,9 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
 
 def encode_state(state: VolumeState) -> bytes:
     """The bytes of ``volume.json``."""
-    content = {"format": _FORMAT, "version": _VERSION, **asdict(state), "generations": state.generations.to_values()}
+    content: dict[str, Any] = {"format": _FORMAT, "version": _VERSION}
+    content |= {entry.name: getattr(state, entry.name) for entry in fields(state)}
+    content["generations"] = state.generations.to_values()
     content["secondaries"] = [record.to_values() for record in state.secondaries]
     return with_checksum(json.dumps(content, indent=2, ensure_ascii=True).encode() + b"\n")
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from bitarray import bitarray
 from bitarray.util import count_or, zeros
 
-from pydbt.core.blocks.runs import BlockNumbers, Runs
+from pydbt.core.blocks.runs import BlockNumbers, Runs, changes
 
 CHUNK_BLOCKS = 32_768
 CHUNK_BYTES = CHUNK_BLOCKS // 8
@@ -348,7 +348,7 @@ class DirtyMap:
         ordered = np.sort(blocks)
         masks = np.left_shift(np.uint8(1), (ordered & 7).astype(np.uint8))
         bytes_ = ordered >> 3
-        heads = np.flatnonzero(np.append(True, bytes_[1:] != bytes_[:-1]))
+        heads = np.flatnonzero(changes(bytes_))
         masks = np.bitwise_or.reduceat(masks, heads)
         bytes_ = bytes_[heads]
         offsets = bytes_ & (CHUNK_BYTES - 1)
@@ -404,5 +404,5 @@ def _groups(keys: BlockNumbers) -> Iterator[tuple[int, int, int]]:
     """(key, low, high) for every run of equal values in an ordered array."""
     if not keys.size:
         return
-    heads = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    heads = np.flatnonzero(changes(keys))
     yield from zip(keys[heads].tolist(), heads.tolist(), np.append(heads[1:], keys.size).tolist(), strict=True)

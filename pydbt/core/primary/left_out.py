@@ -71,7 +71,8 @@ class LeftOut:
         """Write requests were captured: what they cover as a whole is sent, or is in a map of blocks that differ."""
         if not self.blocks.any() or not len(records):
             return
-        writes = records[np.isin(records["op"], (Operation.WRITE, Operation.WRITE_ZEROES))]
+        op = records["op"]
+        writes = records[(op == Operation.WRITE) | (op == Operation.WRITE_ZEROES)]
         per_block, geometry = self._geometry.block_sectors, self._geometry
         sectors = writes["sector"].astype(np.int64)
         ends = sectors + writes["sectors"]

@@ -61,9 +61,9 @@ class Overview:
 
         Those that are out of sync for another reason as well do not count, so that the rest is never too small.
         """
-        tracker = self._state.tracker
+        tracker, blocks = self._state.tracker, self.out_of_sync_blocks(resync)
         on_the_way = tracker.out_of_sync_blocks() - tracker.pending.count()
-        return self._size(self.out_of_sync_blocks(resync)) - self._size(self.out_of_sync_blocks(resync) - on_the_way)
+        return self._size(blocks) - self._size(blocks - on_the_way)
 
     def _size(self, blocks: int) -> int:
         """In bytes; blocks may have been counted twice, and no more is out of sync than there is."""

@@ -74,10 +74,10 @@ class Statistics:
     def captured(self, writes: Records) -> None:
         self.written_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES
         self.written_requests += len(writes)
-        discards = writes["sectors"][np.isin(writes["op"], (Operation.DISCARD, Operation.SECURE_ERASE))]
+        op, sectors = writes["op"], writes["sectors"]
+        discards = sectors[(op == Operation.DISCARD) | (op == Operation.SECURE_ERASE)]
         self.discarded_bytes += int(discards.sum(dtype=np.int64)) * SECTOR_BYTES
-        with_data = writes["op"] == Operation.WRITE
-        self._data_bytes += int(writes["sectors"][with_data].sum(dtype=np.int64)) * SECTOR_BYTES
+        self._data_bytes += int(sectors[op == Operation.WRITE].sum(dtype=np.int64)) * SECTOR_BYTES
 
     def sent(self, writes: Records) -> None:
         self.stream_bytes += int(writes["sectors"].sum(dtype=np.int64)) * SECTOR_BYTES

@@ -32,7 +32,8 @@ ALWAYS_ZEROS = DiscardPromise()
 
 def discarded_in_doubt(records: Records, promise: DiscardPromise, geometry: Geometry) -> Runs:
     """Of a batch of write requests, the blocks that were discarded and may not read as zeros."""
-    discards = records[np.isin(records["op"], (Operation.DISCARD, Operation.SECURE_ERASE))]
+    op = records["op"]
+    discards = records[(op == Operation.DISCARD) | (op == Operation.SECURE_ERASE)]
     if not len(discards):
         return Runs.none()
     sectors, lengths = discards["sector"].astype(np.int64), discards["sectors"].astype(np.int64)

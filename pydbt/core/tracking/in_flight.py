@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pydbt.core.blocks.runs import BlockNumbers, Integers, Runs, distinct
+from pydbt.core.blocks.runs import BlockNumbers, Integers, Runs, changes, distinct
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.units import Geometry
 
+# As plain numbers: each batch needs them, and to look one up in an enumeration takes as long as a pass over its records.
+_SUBMIT, _COMPLETE = int(RecordKind.SUBMIT), int(RecordKind.COMPLETE)
+_BIO_BASED, _ERROR, _UNSTABLE = int(RecordFlag.BIO_BASED), int(RecordFlag.ERROR), int(RecordFlag.UNSTABLE)
 # Added to what is waited for of a block that was submitted to again meanwhile: completions do not tell which write they
 # end, so that everything in flight to such a block is waited for.
 _MIXED = 1 << 40
@@ -82,9 +85,9 @@ class InFlight:
         A record of no sectors says nothing, except the completion of a bio: that has often advanced to its end.
         """
         kind, flags = records["kind"], records["flags"]
-        by_bio = flags & RecordFlag.BIO_BASED != 0
-        complete = kind == RecordKind.COMPLETE
-        kept = (complete & by_bio) | ((records["sectors"] > 0) & (complete | (kind == RecordKind.SUBMIT)))
+        by_bio = flags & _BIO_BASED != 0
+        complete = kind == _COMPLETE
+        kept = (complete & by_bio) | ((records["sectors"] > 0) & (complete | (kind == _SUBMIT)))
         if not kept.all():
             return self.apply(records[kept])
         sector = records["sector"].astype(np.int64)
@@ -93,8 +96,8 @@ class InFlight:
             raise ValueError(f"a record lies outside the volume of {self.geometry.size_sectors} sectors")
         signs = np.where(complete, -1, 1)
         lost = self._match_bios(records["cookie"], sector, sectors, signs, by_bio) if by_bio.any() else []
-        failed = self._touched(sector, sectors, complete & (flags & RecordFlag.ERROR != 0))
-        unstable = self._touched(sector, sectors, complete & (flags & RecordFlag.UNSTABLE != 0))
+        failed = self._touched(sector, sectors, complete & (flags & _ERROR != 0))
+        unstable = self._touched(sector, sectors, complete & (flags & _UNSTABLE != 0))
         if lost:
             places, lost_sector, lost_sectors = np.array(lost, np.int64).T
             sector = np.insert(sector, places, lost_sector)
@@ -241,7 +244,7 @@ class InFlight:
         deltas = np.repeat(pieces.deltas, high - low)
         order = np.argsort(cells, kind="stable")
         cells, deltas = cells[order], deltas[order]
-        heads = np.flatnonzero(np.append(True, cells[1:] != cells[:-1]))
+        heads = np.flatnonzero(changes(cells))
         sizes = np.append(heads[1:], cells.size) - heads
         base = _value_at(state, cuts[cells[heads]])
         after, negative = _running(deltas, heads, sizes, base)
@@ -307,7 +310,7 @@ def _replaced(state: _Pieces, cuts: Integers, cells: Integers, values: Integers)
     """The state with new counts in some cells, zeroes left out and equal neighbours joined."""
     counts = _value_at(state, cuts[:-1])
     counts[cells] = values
-    joined = np.flatnonzero(np.append(True, counts[1:] != counts[:-1]))
+    joined = np.flatnonzero(changes(counts))
     ends = np.append(cuts[joined[1:]], cuts[-1])
     firsts, counts = cuts[joined], counts[joined]
     kept = counts > 0
@@ -315,6 +318,8 @@ def _replaced(state: _Pieces, cuts: Integers, cells: Integers, values: Integers)
 
 
 def _cell_extents(cuts: Integers, cells: Integers) -> Runs:
+    if not cells.size:
+        return Runs.none()
     cells = distinct(cells)
     return Runs.of_ranges(cuts[cells], cuts[cells + 1])
 

@@ -10,10 +10,10 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
-from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.simulation.cluster.disk import SECTOR
+from tests.simulation.cluster.sight import Sight, differing
 
 if TYPE_CHECKING:
     from pydbt.controller.primary.peer import Peer
@@ -35,76 +35,43 @@ class Violation(AssertionError):
         self.promise = promise
 
 
-def mask_of(world: World, extents: object) -> np.ndarray:
-    mask = np.zeros(world.geometry.block_count, bool)
-    mask[extents.blocks()] = True
-    return mask
-
-
-def differing(world: World, node: SecondaryNode, image: bytearray | None = None) -> np.ndarray:
-    """Blocks of the primary's disk that are not what the secondary will hold once its journal is applied; or of an ``image``."""
-    unit = world.geometry.block_bytes
-    current, copy = world.kernel.disk.current, node.shadow if image is None else image
-    if copy[: len(current)] == current:  # so it is at most moments
-        return np.zeros(world.geometry.block_count, bool)
-    ours = np.frombuffer(bytes(current), np.uint8)
-    theirs = np.frombuffer(bytes(copy), np.uint8)[: len(ours)]
-    sectors = (ours != theirs).reshape(-1, SECTOR).any(axis=1)
-    padded = np.zeros(world.geometry.block_count * unit // SECTOR, bool)
-    padded[: len(sectors)] = sectors
-    for number in node.flaws.torn:  # what a disk has lost, and the secondary may still have to tell of
-        begin = number * BAD_BLOCK_BYTES // SECTOR
-        padded[begin : begin + BAD_BLOCK_BYTES // SECTOR] = False
-    return padded.reshape(-1, unit // SECTOR).any(axis=1)
-
-
-def unknown_to_the_kernel(world: World, node: SecondaryNode) -> np.ndarray:
-    """Blocks that differ and of which neither the kernel's bitmaps nor a write in flight tell."""
-    kernel = world.kernel
-    differs = differing(world, node)
-    if differs.any():
-        differs &= ~kernel.blocks_in_flight()
-        differs &= ~kernel.dirty() if kernel.attached else True
-    if differs.any() and kernel.unshown:
-        unshown = np.zeros(len(differs), bool)
-        for order in kernel.unshown:
-            kernel._mark(unshown, kernel.era.by_order[order])
-        differs &= ~unshown
-    return differs
-
-
-def differs_is_out_of_sync(world: World) -> None:
+def differs_is_out_of_sync(sight: Sight) -> None:
     """Of each secondary: *blocks that differ* ⊆ *blocks known to be out of sync*, now and if the controller died now."""
-    for node, peer in world.primary.peers():
+    world = sight.world
+    for node, peer in sight.peers:
         brain = peer.brain
         if not brain.state.replica.scanned or not world.primary.has_heard_of(node, peer):
             continue
-        differs = unknown_to_the_kernel(world, node)
+        differs = sight.unknown_to_the_kernel(node)
         if differs.any():
-            known = mask_of(world, brain.out_of_sync_map().extents()) | mask_of(world, brain.state.in_flight.extents())
+            in_flight = sight.mask_of(brain.state.in_flight.extents())
+            known = sight.mask_of_map(brain.out_of_sync_map()) | in_flight
             forgotten = np.flatnonzero(differs & ~known)
             if len(forgotten):
                 raise Violation(
                     "differs is out of sync",
                     f"blocks {forgotten.tolist()} of {node.name} differ and nobody knows, in {brain.mode}/{brain.phase}",
                 )
-            what_is_only_on_its_way_is_no_more_than_that(world, node, peer, differs)
+            what_is_only_on_its_way_is_no_more_than_that(sight, node, peer, differs & ~in_flight)
     # Of one that was put back, and of which no primary could know yet, only what is written down would tell.
     known = [node for node in world.secondaries if node.noticed == node.put_backs]
-    differ = {node.address: differs for node in known if (differs := unknown_to_the_kernel(world, node)).any()}
+    differ = {node.address: differs for node in known if (differs := sight.unknown_to_the_kernel(node)).any()}
     if differ:
-        a_crash_forgets_nothing(world, differ)
+        a_crash_forgets_nothing(sight, differ)
 
 
 def what_is_only_on_its_way_is_no_more_than_that(
-    world: World, node: SecondaryNode, peer: Peer, differs: np.ndarray
+    sight: Sight, node: SecondaryNode, peer: Peer, differs: np.ndarray
 ) -> None:
-    """*Blocks that differ, and for another reason than that their updates are on the way* ≤ out of sync − unacknowledged."""
+    """*Blocks that differ, and for another reason than that their updates are on the way* ≤ out of sync − unacknowledged.
+
+    ``differs``: without those to which a write is in flight.
+    """
     brain = peer.brain
-    tracker, status = brain.state.tracker, brain.status(brain.state.now)
-    sent = mask_of(world, tracker.dirty.extents()) & ~mask_of(world, tracker.pending.extents())
-    otherwise = int((differs & ~sent & ~mask_of(world, brain.state.in_flight.extents())).sum())
-    told = -(-(status.out_of_sync_bytes - status.on_the_way_bytes) // world.kernel.geometry.block_bytes)
+    tracker, status = brain.state.tracker, sight.status(peer)
+    sent = sight.mask_of_map(tracker.dirty) & ~sight.mask_of_map(tracker.pending)
+    otherwise = int((differs & ~sent).sum())
+    told = -(-(status.out_of_sync_bytes - status.on_the_way_bytes) // sight.world.kernel.geometry.block_bytes)
     if otherwise > told:
         raise Violation(
             "what is only on its way is no more than that",
@@ -112,8 +79,9 @@ def what_is_only_on_its_way_is_no_more_than_that(
         )
 
 
-def a_crash_forgets_nothing(world: World, differ: dict[str, np.ndarray]) -> None:
-    for record in world.primary.records():
+def a_crash_forgets_nothing(sight: Sight, differ: dict[str, np.ndarray]) -> None:
+    world = sight.world
+    for record in sight.records:
         if record.address in differ and would_trust_the_map(world, record):
             forgotten = np.flatnonzero(differ[record.address] & ~world.primary.map_on_disk(record))
             if len(forgotten):
@@ -163,38 +131,33 @@ def would_be_noticed(world: World, record: SecondaryRecord) -> bool:
     return node.progress is not None and node.progress < record.progress
 
 
-def is_quiet(world: World) -> bool:
-    """Nothing is on its way from the disk to the brains."""
-    loop, kernel = world.primary.loop, world.kernel
-    return not (loop is None or kernel.ring or loop.volume.events or kernel.flying or kernel.unshown)
-
-
-def status_is_true(world: World) -> None:
+def status_is_true(sight: Sight) -> None:
     """What the primary reports is never better than what is, of each secondary and of the volume."""
-    if not is_quiet(world) or not all(peer.brain.state.in_flight.empty for _, peer in world.primary.peers()):
+    if not sight.is_settled:
         return
-    status = None
-    for node, peer in world.primary.peers():
+    world, status = sight.world, None
+    for node, peer in sight.peers:
         # Before the blocks in use are on the map it is about what is not known, and afterwards about what is counted.
         if peer.brain.mode is not Mode.NORMAL and peer.brain.state.replica.scanned:
             continue
-        if not differing(world, node).any() or not world.primary.has_heard_of(node, peer):
+        if not sight.differing(node).any() or not world.primary.has_heard_of(node, peer):
             continue
         status = status or world.primary.loop.report().to_json()
         own = next(entry for entry in status["secondaries"] if entry["secondary"] == node.address)
         for words in (own, status):
             if words["out_of_sync_bytes"] == 0 and not words["unsettled_bytes"]:
-                where = np.flatnonzero(differing(world, node)).tolist()
+                where = np.flatnonzero(sight.differing(node)).tolist()
                 raise Violation("status is true", f"0 bytes out of sync, and blocks {where} of {node.name} differ")
 
 
-def transactions_are_true(world: World) -> None:
+def transactions_are_true(sight: Sight) -> None:
     """One that is told to be committed has completed on the disk; one that is told to be held is on the secondary."""
+    world = sight.world
     loop, kernel = world.primary.loop, world.kernel
     watch = None if loop is None else loop.volume.transactions
     if watch is None:
         return
-    for node, peer in world.primary.peers():
+    for node, peer in sight.peers:
         told, epoch = peer.brain.transactions.status(), peer.brain.config.epoch
         for one in (told.newest, told.held):
             if one is None or world.primary.orders[(epoch, one.sequence)][0] is not kernel.era:
@@ -231,17 +194,18 @@ def told_words(name: str, era: Era, sector: int, tag: bytes, least: int, most: i
     return told(f"{name}, transaction {least}", era, sector, tag, least, most, 0)
 
 
-def up_to_date_is_answered_for(world: World) -> None:
+def up_to_date_is_answered_for(sight: Sight) -> None:
     """While nothing arrives, no side calls a replica up to date that lacks a write which is older than a heartbeat."""
+    world = sight.world
     now = world.clock.now
-    for node, peer in world.primary.peers():
+    for node, peer in sight.peers:
         heard = [now - at <= FRESH_S for at in (node.link.delivered_at[1], node.link.delivered_at[0])]
         if not world.primary.has_heard_of(node, peer):
             continue  # put back since it last answered: what it had acknowledged is gone, and nobody can know that before
-        if all(heard) or not is_quiet(world) or not differing(world, node).any():
+        if all(heard) or not sight.is_quiet or not sight.differing(node).any():
             continue
         if not heard[0] and peer.brain.state.in_flight.empty and peer.brain.mode is Mode.NORMAL:
-            status = peer.brain.status(now)
+            status = sight.status(peer)
             if reported_state(status, 0.0, status.out_of_sync_bytes) == "up-to-date":
                 raise Violation(
                     "up to date is answered for", f"{node.name} is cut off, and the primary calls it up to date"
@@ -251,14 +215,14 @@ def up_to_date_is_answered_for(world: World) -> None:
             raise Violation("up to date is answered for", f"{node.name} is cut off, and calls itself up to date")
 
 
-def what_is_told_is_on_the_disk(world: World) -> None:
+def what_is_told_is_on_the_disk(sight: Sight) -> None:
     """A taint that the next controller would find is not called answered, nor a replica up to date that is a new one for it."""
-    written = {record.slot: record for record in world.primary.records()}
-    for node, peer in world.primary.peers():
+    written = {record.slot: record for record in sight.records}
+    for node, peer in sight.peers:
         record = written.get(peer.number)
         if record is None or (not record.taints and record.phase is not SyncPhase.INITIAL):
             continue
-        status = peer.brain.status(world.clock.now)
+        status = sight.status(peer)
         if forgotten := {entry["reason"] for entry in record.taints} - set(status.taints):
             raise Violation(ON_DISK, f"{node.name} is called compared, and the next controller finds {forgotten}")
         is_new = record.phase is SyncPhase.INITIAL
@@ -266,11 +230,12 @@ def what_is_told_is_on_the_disk(world: World) -> None:
             raise Violation(ON_DISK, f"{node.name} is called up to date, and a new replica by what is written down")
 
 
-def staged_is_out_of_sync(world: World) -> None:
+def staged_is_out_of_sync(sight: Sight) -> None:
     """What a promotion would roll back is counted, in whatever mode."""
-    if not is_quiet(world) or not all(peer.brain.state.in_flight.empty for _, peer in world.primary.peers()):
+    if not sight.is_settled:
         return
-    for node, peer in world.primary.peers():
+    world = sight.world
+    for node, peer in sight.peers:
         brain = peer.brain
         if node.engine is None or not brain.state.staged.any() or not brain.link.up or node.noticed != node.put_backs:
             continue
@@ -343,15 +308,16 @@ def wait_was_kept(world: World, nodes: list[SecondaryNode], era: Era, ended: int
                 raise Violation("a wait is kept", told(f"after a wait for {node.name}", era, sector, tag, now, now, 0))
 
 
-def generations_tell_of_writes(world: World) -> None:
+def generations_tell_of_writes(sight: Sight) -> None:
     """Were a replica promoted now, a primary that holds what the replica lacks would find a split brain, no heir.
 
     Also one that was removed: nobody tells it anything any more.
     """
+    world = sight.world
     loop, kernel = world.primary.loop, world.kernel
-    if not is_quiet(world) or not kernel.attached or kernel.era is not world.eras[0]:
+    if not sight.is_quiet or not kernel.attached or kernel.era is not world.eras[0]:
         return
-    peers = {node.number: peer for node, peer in world.primary.peers()}
+    peers = {node.number: peer for node, peer in sight.peers}
     if any(peer.brain.state.lost != kernel.lost for peer in peers.values()):
         return
     for node in world.secondaries:
@@ -360,7 +326,7 @@ def generations_tell_of_writes(world: World) -> None:
             continue
         record = node.engine.brain.record
         # Blocks that only differ for a write that failed, or was torn by a power loss, count as written too.
-        if record.consistent and record.generations.current and differing(world, node).any():
+        if record.consistent and record.generations.current and sight.differing(node).any():
             ours = loop.volume.metadata.state.generations if peer is None else peer.record.generations
             promoted = record.generations.written_alone(1)
             word = verdict(ours, promoted)
@@ -369,17 +335,19 @@ def generations_tell_of_writes(world: World) -> None:
                 raise Violation("generations tell of writes", evidence)
 
 
-def note_floor(world: World) -> None:
+def note_floor(sight: Sight) -> None:
     """What the primary counts as acknowledged may never be lost again."""
-    for node, peer in world.primary.peers():
+    world = sight.world
+    for node, peer in sight.peers:
         if peer.brain.mode is Mode.NORMAL and world.primary.has_heard_of(node, peer):
             world.raise_floor(node, *world.primary.orders[(peer.brain.config.epoch, peer.brain.state.acknowledged)])
 
 
-def nobody_is_held_back(world: World) -> None:
+def nobody_is_held_back(sight: Sight) -> None:
     """Room for data that all have passed is given back, and no bitmap waits for nobody."""
+    world = sight.world
     loop = world.primary.loop
-    if is_quiet(world) and not any(peer.brain.state.queue.unsent_bytes for _, peer in world.primary.peers()):
+    if sight.is_quiet and not any(peer.brain.state.queue.unsent_bytes for _, peer in sight.peers):
         if world.kernel.data_used:
             raise Violation(
                 "nobody is held back", f"{world.kernel.data_used} bytes of data are kept, and nobody needs them"
@@ -389,10 +357,11 @@ def nobody_is_held_back(world: World) -> None:
 
 def all_is_one(world: World) -> None:
     """At the end, with no fault left: all sides are the same, report that, and would follow whichever of them is promoted."""
-    peers = world.primary.peers()
+    sight = Sight(world)
+    peers = sight.peers
     status = world.primary.loop.report().to_json()
     for node, peer in peers:
-        where = np.flatnonzero(differing(world, node)).tolist()
+        where = np.flatnonzero(sight.differing(node)).tolist()
         if where:
             raise Violation("everything converges", f"blocks {where} of {node.name} differ at the end")
         if node.engine.brain.replica_state is not ReplicaState.UP_TO_DATE:
@@ -407,7 +376,7 @@ def all_is_one(world: World) -> None:
             )
     if status["mode"] != "normal" or (not status["tainted"] and status["replica_state"] != "up-to-date"):
         raise Violation("everything converges", f"the volume is called {status['mode']}, {status['replica_state']}")
-    nobody_is_held_back(world)
+    nobody_is_held_back(sight)
     for node, _ in peers:
         heir = node.engine.brain.record.generations.written_alone(1)
         for other, _ in peers:

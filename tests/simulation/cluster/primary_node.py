@@ -29,6 +29,7 @@ from pydbt.controller.primary.outbox import BlockData
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.peer_connection import Attempt, PeerConnection
 from pydbt.controller.requests import Request
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
@@ -233,6 +234,7 @@ class PrimaryNode:
         self.writes_while_compiling = 0.3
         self._attached: tuple[object, object] = (None, None)
         self._decoded: tuple[bytes, VolumeState | None] = (b"", None)
+        self._decoded_maps: dict[str, tuple[bytes, np.ndarray | None]] = {}
         # How many writes the kernel had taken when the brain counted to a sequence number, by (epoch, sequence).
         self.orders: dict[tuple[int, int], tuple[Era, int]] = {}
         self.on_place: Callable[[int], None] = lambda number: None
@@ -336,11 +338,18 @@ class PrimaryNode:
         return self._blocks_in(record.free_name)
 
     def _blocks_in(self, name: str) -> np.ndarray | None:
-        loaded = load_map(self.state_dir / name)
-        if loaded is None:
+        """Decoded only when the file has changed. Nobody changes what it returns."""
+        path = self.state_dir / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
             return None
-        mask = np.zeros(self.kernel.geometry.block_count, bool)
-        mask[loaded[1].extents().blocks()] = True
+        before, mask = self._decoded_maps.get(name, (b"", None))
+        if data != before:
+            _, blocks = cast("tuple[object, DirtyMap]", load_map(path))
+            mask = np.zeros(self.kernel.geometry.block_count, bool)
+            mask[blocks.extents().blocks()] = True
+            self._decoded_maps[name] = data, mask
         return mask
 
     # --- what the service finds in the place of the world -------------------------------------------------

@@ -39,17 +39,16 @@ class SimTransactions:
 
     def captured(self, records: np.ndarray, payload: object, newly_lost: int) -> tuple[EndedTransaction, ...]:
         found = []
-        for index, record in enumerate(records):
-            number = int(record["ordinal"])
-            if record["kind"] != RecordKind.SUBMIT or number % 3:
+        columns = (records[name].tolist() for name in ("kind", "ordinal", "data", "op", "sector", "sectors"))
+        for index, (kind, number, data, op, sector, sectors) in enumerate(zip(*columns, strict=True)):
+            if kind != RecordKind.SUBMIT or number % 3:
                 continue
-            if not record["data"]:
-                self._has_footing &= record["op"] != Operation.WRITE
+            if not data:
+                self._has_footing &= op != Operation.WRITE
                 continue
             if not self._has_footing:
                 self._has_footing = True
                 continue
-            sector, sectors = int(record["sector"]), int(record["sectors"])
             self.places[number] = sector, sectors
             found.append(EndedTransaction(index, transaction(number), ((sector * SECTOR, sectors * SECTOR),), number))
         return tuple(found)

@@ -22,6 +22,7 @@ from tests.simulation.cluster.patches import installed
 from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
 from tests.simulation.cluster.schedule import Op, Plan
 from tests.simulation.cluster.secondary_node import SecondaryNode
+from tests.simulation.cluster.sight import Sight
 from tests.simulation.cluster.switchover import Switchover
 
 HEAL_S = 400.0
@@ -126,7 +127,7 @@ class World:
             self.over = True
             return
         self.switchover.life_ended()
-        self._guarded(lambda: checkers.differs_is_out_of_sync(self))
+        self._guarded(lambda: checkers.differs_is_out_of_sync(Sight(self)))
         self._guarded(lambda: checkers.what_was_written_is_not_left_out(self))
         self.start_at = self.clock.now + self._restart_seconds
 
@@ -154,14 +155,15 @@ class World:
     def _step(self) -> None:
         self.steps += 1
         self.switchover.look()
-        checkers.note_floor(self)
-        checkers.differs_is_out_of_sync(self)
-        checkers.status_is_true(self)
-        checkers.transactions_are_true(self)
-        checkers.up_to_date_is_answered_for(self)
-        checkers.what_is_told_is_on_the_disk(self)
-        checkers.staged_is_out_of_sync(self)
-        checkers.generations_tell_of_writes(self)
+        sight = Sight(self)
+        checkers.note_floor(sight)
+        checkers.differs_is_out_of_sync(sight)
+        checkers.status_is_true(sight)
+        checkers.transactions_are_true(sight)
+        checkers.up_to_date_is_answered_for(sight)
+        checkers.what_is_told_is_on_the_disk(sight)
+        checkers.staged_is_out_of_sync(sight)
+        checkers.generations_tell_of_writes(sight)
         for node in self.secondaries:
             self._check_commit(node)
         self._check_waits()
