@@ -33,7 +33,7 @@ from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
 from tests.simulation import directed_marks, directed_moments, directed_saves
 from tests.simulation.cluster.disk import Lossy, Machine
-from tests.simulation.cluster.secondary_node import Flaws, SimTarget
+from tests.simulation.cluster.sim_target import Flaws, SimTarget
 from tests.simulation.steps import STEP_S, everything, in_sync, until, write
 from tests.simulation.world import Cluster, Faults
 

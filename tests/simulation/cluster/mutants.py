@@ -17,12 +17,8 @@ from pydbt.controller.primary import handing_over
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.peer_maps import PeerMaps
 from pydbt.controller.primary.volume import Volume
-from pydbt.controller.secondary.engine import Engine
-from pydbt.controller.secondary.kept_target import KeptTarget
-from pydbt.controller.secondary.workers import Applier
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.primary import (
     comparison_blocks,
     file_system_transactions,
@@ -43,11 +39,10 @@ from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
-from pydbt.core.primary.state import KnownReplica, State
+from pydbt.core.primary.state import State
 from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.sweep import Sweep
 from pydbt.core.primary.taints import Taints
-from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.protocol.recent import Recent
@@ -55,10 +50,7 @@ from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary import keeper, role_answer
 from pydbt.core.secondary.brain import Secondary
-from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery
-from pydbt.core.secondary.session import Session
 from pydbt.core.secondary.told_transactions import ToldTransactions
 from pydbt.core.tracking.in_flight import InFlight
 from pydbt.core.tracking.replica_queue import StreamQueue
@@ -68,8 +60,7 @@ from pydbt.core.transactions.followed_log import ReadTransaction
 from pydbt.core.volume.bitmap_share import BitmapShare
 from pydbt.core.volume.fanout import Fanout
 from pydbt.core.volume.payload_room import PayloadRoom
-from pydbt.store.journal_files import JournalFiles
-from tests.simulation.cluster import mutants_of_marks, mutants_of_saves
+from tests.simulation.cluster import mutants_of_marks, mutants_of_saves, mutants_of_the_secondary
 from tests.simulation.cluster.kernel import Capture
 
 Mutant = Callable[[], AbstractContextManager]
@@ -450,114 +441,7 @@ def _as_a_primary(right: Callable, self: Secondary, event: e.Connected, now: flo
 
 around("a question for the role takes the place of the primary", Secondary, "_tell_role", _as_a_primary)
 
-# --- the secondary ----------------------------------------------------------------------------------------
 
-
-def _acknowledged_early(right: Callable, self: Keeper, entry: object, connection: int, **named: object) -> None:
-    right(self, entry, connection, **named)
-    if isinstance(entry, f.Stream) and named.get("geometry") is None:
-        self.sequence = entry.last
-
-
-around("an acknowledgement before durability", Keeper, "append", _acknowledged_early)
-instead("the journal is not synced", JournalFiles, "sync", lambda self: self._unsynced.clear())
-instead("the target is not synced before the checkpoint", Applier, "_sync", lambda self: None)
-
-
-def _freed_early(right: Callable, self: Keeper, event: e.JournalDurable) -> None:
-    right(self, event)
-    self.effects.append(e.FreeJournal(self.tail))
-
-
-around("the journal is freed before it is applied", Keeper, "journal_durable", _freed_early)
-
-
-def _checkpoint_early(right: Callable, self: Keeper, mark: object, now: float) -> None:
-    right(self, mark, now)
-    if self.record.consistent and mark.position > self.record.checkpoint and mark.position >= self._must_reach:
-        self._checkpoint(mark)
-
-
-around("the checkpoint moves before the target is synced", Keeper, "applied", _checkpoint_early)
-
-
-def _apply_early(right: Callable, self: Keeper, entry: object, connection: int, **named: object) -> None:
-    right(self, entry, connection, **named)
-    if isinstance(entry, f.Stream) and named.get("geometry") is None:
-        self.effects.append(e.Write(self.ticket(), entry))
-
-
-around("a write is applied before it is durable in the journal", Keeper, "append", _apply_early)
-
-
-def _stage_dropped(right: Callable, self: Recovery, header: object, epoch: int, *mark: object) -> None:
-    right(self, header, epoch, *mark)
-    if header.kind.name == "COMMIT":
-        self.stage_from = None
-    elif self.stage_from is not None:
-        self.tail = self.stage_from
-
-
-around("a stage is dropped at a start", Recovery, "add", _stage_dropped)
-
-
-def _stage_applied(right: Callable, self: Recovery, header: object, epoch: int, *mark: object) -> None:
-    right(self, header, epoch, *mark)
-    self.limit = self.tail
-
-
-around("an unfinished stage is applied at a start", Recovery, "add", _stage_applied)
-instead(
-    "all that is out of sync counts as only on its way", Overview, "on_the_way_bytes",
-    lambda self, resync: self.out_of_sync_bytes(resync),
-)  # fmt: skip
-instead("staged blocks are compared with the target", StagedBlocks, "of", lambda self, *given: np.zeros(0, np.int64))
-instead("an image in pieces is not called inconsistent", Keeper, "_give_up_image", lambda self: None)
-
-
-def _commit_early(right: Callable, self: Keeper, entry: object, connection: int) -> None:
-    right(self, entry, connection)
-    if isinstance(entry, tuple):
-        self.persist(replace(self.record, consistent=True, epoch=entry[1], sequence=entry[0].sequence))
-
-
-around("a direct resync is called consistent before it is durable", Keeper, "write", _commit_early)
-
-
-def _persist_last(right: Callable, self: Engine, effects: list, connections: object) -> None:
-    late, self._late = getattr(self, "_late", []), [effect for effect in effects if isinstance(effect, e.Persist)]
-    right(self, [effect for effect in effects if not isinstance(effect, e.Persist)] + late, connections)
-
-
-around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
-instead("a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False))
-around(
-    "BLOCKS acknowledged before the target is synced", Keeper, "written",
-    lambda right, self, ticket: (
-        [self._owner.batch_ended(write.connection, write.frame.batch) for write in self._writes._under_way
-         if write.ticket <= ticket and isinstance(write.frame, f.Blocks)],
-        right(self, ticket),
-    )[1],
-)  # fmt: skip
-instead("a secondary is up to date as long as it is connected", Session, "is_fresh", lambda self, sequence, now: True)
-instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
-instead(
-    "what is kept aside is not saved before the journal is freed", KeptTarget, "sync", lambda self: self._target.sync()
-)
-instead(
-    "a block that is kept aside is given up before it is on the target", KeptTarget, "_takes", lambda self, number: True
-)
-instead("a target that lacks a block is called usable", Secondary, "problem", property(lambda self: self.trouble))
-instead(
-    "what a bad block may have lost is not sent again",
-    KnownReplica,
-    "take_doubtful",
-    lambda self: np.zeros(0, np.int64),
-)
-instead("a wait for a block that cannot get there ends well", WaitAnswers, "_lack", lambda self: Lack.NOTHING)
-around(
-    "a stream that jumps is taken", Session, "accept_stream",
-    lambda right, self, frame, **named: (setattr(self, "_received", None), right(self, frame, **named))[1],
-)  # fmt: skip
+mutants_of_the_secondary.add(instead, around)
 mutants_of_marks.add(instead, around)
 mutants_of_saves.add(MUTANTS, instead, around)

@@ -58,7 +58,8 @@ from pydbt.posix import atomic
 from pydbt.posix import files as posix_files
 from pydbt.store import intent_file, journal_files, map_file, map_keeper, reached, volume_state
 from tests.simulation.cluster.files import SimOs, SimPath
-from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimOutbox, SimReader
+from tests.simulation.cluster.primary_node import PrimaryNode
+from tests.simulation.cluster.primary_stand_ins import SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
 from tests.simulation.cluster.secondary_node import TeeJournal
 from tests.simulation.cluster.switchover import held_device, shaking_hands

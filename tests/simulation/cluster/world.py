@@ -19,7 +19,8 @@ from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.kernel import Era, Kernel, Odds
 from tests.simulation.cluster.marks import SimMarks, has_history
 from tests.simulation.cluster.patches import installed
-from tests.simulation.cluster.primary_node import PrimaryNode, SimInbox, SimReader
+from tests.simulation.cluster.primary_node import PrimaryNode
+from tests.simulation.cluster.primary_stand_ins import SimInbox, SimReader
 from tests.simulation.cluster.schedule import Op, Plan
 from tests.simulation.cluster.secondary_node import SecondaryNode
 from tests.simulation.cluster.sight import Sight
