@@ -13,6 +13,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import io
 import json
 import os
 import pkgutil
@@ -139,13 +140,10 @@ class Loaded:
     ) -> subprocess.CompletedProcess[str]:
         """To its end, with what it says. TimeoutExpired when that does not come in time; it is killed then."""
         deadline = time.monotonic() + timeout_s
-        (output, output_end), (errors, errors_end) = os.pipe(), os.pipe()
-        try:
-            try:
-                process = self.start(words, (output_end, errors_end), environment)
-            finally:
-                os.close(output_end)
-                os.close(errors_end)
+        pipes = [os.pipe() for _ in range(2)]
+        with open(pipes[0][0], "rb", 0) as output, open(pipes[1][0], "rb", 0) as errors:
+            with open(pipes[0][1], "wb", 0) as output_end, open(pipes[1][1], "wb", 0) as errors_end:
+                process = self.start(words, (output_end.fileno(), errors_end.fileno()), environment)
             try:
                 said = _read_all((output, errors), deadline)
                 code = process.wait(max(deadline - time.monotonic(), 0))
@@ -153,9 +151,6 @@ class Loaded:
                 process.kill()
                 process.wait()
                 raise
-        finally:
-            os.close(output)
-            os.close(errors)
         return subprocess.CompletedProcess(words, code, *said)
 
     def end(self) -> None:
@@ -164,22 +159,21 @@ class Loaded:
         self._process.wait()
 
 
-def _read_all(pipes: tuple[int, int], deadline: float) -> list[str]:
+def _read_all(pipes: Sequence[io.FileIO], deadline: float) -> list[str]:
     """Until nobody can print any more."""
-    parts: dict[int, list[bytes]] = {pipe: [] for pipe in pipes}
+    parts: list[list[bytes]] = [[] for _ in pipes]
     with selectors.DefaultSelector() as selector:
-        for pipe in pipes:
-            selector.register(pipe, selectors.EVENT_READ)
+        for pipe, mine in zip(pipes, parts, strict=True):
+            selector.register(pipe, selectors.EVENT_READ, mine)
         while selector.get_map():
             found = selector.select(max(deadline - time.monotonic(), 0))
             if not found and time.monotonic() >= deadline:
                 raise subprocess.TimeoutExpired("what it prints", 0)
             for key, _ in found:
-                part = os.read(key.fd, _PIPE_BYTES)
-                parts[key.fd].append(part)
-                if not part:
-                    selector.unregister(key.fd)
-    return [b"".join(parts[pipe]).decode().replace("\r\n", "\n").replace("\r", "\n") for pipe in pipes]
+                key.data.append(os.read(key.fd, _PIPE_BYTES))
+                if not key.data[-1]:
+                    selector.unregister(key.fileobj)
+    return [b"".join(mine).decode().replace("\r\n", "\n").replace("\r", "\n") for mine in parts]
 
 
 def _surroundings(environment: Mapping[str, str]) -> tuple[object, ...]:
@@ -190,30 +184,29 @@ def _surroundings(environment: Mapping[str, str]) -> tuple[object, ...]:
     return spaces, limits, settings, os.geteuid(), os.getegid(), os.getgroups()
 
 
-_is_wanted = False
-_made: Loaded | None = None
+_made: list[Loaded] | None = None
+"""At most one; None where Python is to be started itself."""
 
 
 @contextlib.contextmanager
 def loaded_once() -> Iterator[None]:
     """Meanwhile ``loaded`` has one for all of this process."""
-    global _is_wanted, _made
-    _is_wanted = True
+    global _made
+    made: list[Loaded] = []
+    _made = made
     try:
         yield
     finally:
-        _is_wanted = False
-        if _made is not None:
-            _made.end()
         _made = None
+        for one in made:
+            one.end()
 
 
 def loaded(environment: Mapping[str, str]) -> Loaded | None:
     """The one of this process, made when its main thread first asks. None where Python is to be started itself."""
-    global _made
-    if _is_wanted and _made is None and threading.current_thread() is threading.main_thread():
-        _made = Loaded()
-    return _made if _made is not None and _made.suits(environment) else None
+    if _made == [] and threading.current_thread() is threading.main_thread():
+        _made.append(Loaded())
+    return _made[0] if _made and _made[0].suits(environment) else None
 
 
 # --- the process that has loaded it -----------------------------------------------------------------------
