@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.cable import laid_cable
-from tests.lab.loaded import Loaded, Process
+from tests.lab.loaded import Loaded, Process, loaded
 from tests.lab.patience import until
 from tests.lab.programs import PROGRAM, ROOT
 
@@ -26,10 +25,10 @@ sys.stdin.read()
 
 
 @pytest.fixture
-def one() -> Iterator[Loaded]:
-    made = Loaded()
-    yield made
-    made.end()
+def one() -> Loaded:
+    made = loaded(os.environ)
+    assert made is not None
+    return made
 
 
 def secondary(folder: Path) -> list[str]:
