@@ -28,9 +28,9 @@ def no_entry_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(autouse=True, scope="session")
 def commands_are_forked() -> Iterator[None]:
     """From a process that has loaded the program: a start of Python for each costs the most of many tests."""
-    from tests.lab.starting import forked_commands
+    from tests.lab.loaded import loaded_once
 
-    with forked_commands():
+    with loaded_once():
         yield
 
 

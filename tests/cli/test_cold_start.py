@@ -1,7 +1,8 @@
-"""Each command loads by itself; most tests run it in a process that has loaded all of them (tests/lab/starting.py)."""
+"""Each command loads by itself; most tests run it in a process that has loaded all of them (tests/lab/loaded.py)."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.group import cli
+from tests.lab.loaded import loaded
 from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import ROOT, command
-from tests.lab.starting import started
 
 # The libraries are loaded once; each command in a process that has nothing else of the program.
 EACH = """
@@ -42,8 +43,7 @@ def test_each_command_loads_without_what_another_has_loaded() -> None:
 
 
 def test_a_command_that_is_forked_ends_as_one_that_python_starts() -> None:
-    quick = started()
-    assert quick is not None
+    assert loaded(os.environ) is not None
     for words in (["--version"], ["help", "run"], ["status", "/nonexistent"], ["replicate"], ["check", "/nonexistent"]):
         cold = subprocess.run(
             [sys.executable, "-m", "pydbt.cli.main", *words], cwd=ROOT, capture_output=True, text=True
@@ -52,18 +52,23 @@ def test_a_command_that_is_forked_ends_as_one_that_python_starts() -> None:
         assert (forked.code, forked.output, forked.errors) == (cold.returncode, cold.stdout, cold.stderr)
 
 
-def test_one_that_is_forked_takes_signals_and_ends_at_the_latest_with_whoever_asked_for_it(tmp_path: Path) -> None:
-    quick = started()
+def test_one_that_is_forked_takes_signals_and_is_killed_when_it_takes_too_long(tmp_path: Path) -> None:
+    quick = loaded(os.environ)
     assert quick is not None
+    lines = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); print('begun', flush=True); time.sleep(600)"
+    words = [sys.executable, "-c", lines]
     with (tmp_path / "log").open("wb") as log:
-        one, other = (
-            quick.start("import time; print('begun', flush=True); time.sleep(600)", "", log.fileno()) for _ in range(2)
-        )
-    until(lambda: (tmp_path / "log").read_text().count("begun") == 2, "both run")
+        one, other = (quick.start(words, (log.fileno(), log.fileno()), os.environ) for _ in range(2))
+        at_once = quick.start(words, (log.fileno(), log.fileno()), os.environ)
+    at_once.terminate()
+    assert at_once.wait(PATIENCE_S) == -signal.SIGTERM
+    until(lambda: (tmp_path / "log").read_text().count("begun") >= 2, "both run")
     with pytest.raises(subprocess.TimeoutExpired):
         one.wait(0.01)
-    one.send_signal(signal.SIGTERM)
+    one.terminate()
     assert one.wait(PATIENCE_S) == -signal.SIGTERM and other.poll() is None
-    with other:
-        assert Path(f"/proc/{other.pid}").exists()
-    until(lambda: not Path(f"/proc/{other.pid}").exists(), "nobody wants it any more")
+    other.send_signal(signal.SIGINT)
+    assert other.wait(PATIENCE_S) == -signal.SIGINT and "KeyboardInterrupt" in (tmp_path / "log").read_text()
+    with pytest.raises(subprocess.TimeoutExpired):
+        quick.run(words, os.environ, 1)
+    assert not Path(f"/proc/{(tmp_path / 'pid').read_text()}").exists()

@@ -13,7 +13,7 @@ import pytest
 
 from tests.lab.disks import ensure_bpffs
 from tests.lab.patience import wait_until
-from tests.lab.programs import loaded_once
+from tests.lab.programs import controllers_are_forked
 from tests.lab.rounds import ROUNDS
 
 PINS = Path("/sys/fs/bpf/pydbt")
@@ -40,9 +40,9 @@ def rounds() -> int:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def loaded() -> Iterator[None]:
-    """Controllers come out of one process that has loaded the program; in a long run, each loads it for itself."""
-    with loaded_once() if ROUNDS == 1 else contextlib.nullcontext():
+def no_controller_loads() -> Iterator[None]:
+    """They come out of one process that has loaded the program; in a long run, each loads it for itself."""
+    with controllers_are_forked() if ROUNDS == 1 else contextlib.nullcontext():
         yield
 
 

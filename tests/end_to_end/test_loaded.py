@@ -6,37 +6,34 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.lab.cable import laid_cable
-from tests.lab.loaded import Loaded, Process
+from tests.lab.loaded import Loaded, Process, loaded
 from tests.lab.patience import until
-from tests.lab.programs import PROGRAM, ROOT, end_with_parent
+from tests.lab.programs import PROGRAM, ROOT
 
 MIB = 1 << 20
 PARENT = """
 import os, sys
 from tests.lab.loaded import Loaded
-from tests.lab.programs import end_with_parent
-loaded = Loaded(end_with_parent)
-print(loaded.start(sys.argv[1:], (2, 2), dict(os.environ)).pid, flush=True)
+print(Loaded().start(sys.argv[1:], (2, 2), os.environ).pid, flush=True)
 sys.stdin.read()
 """
 
 
 @pytest.fixture
-def one() -> Iterator[Loaded]:
-    made = Loaded(end_with_parent)
-    yield made
-    made.end()
+def one() -> Loaded:
+    made = loaded(os.environ)
+    assert made is not None
+    return made
 
 
 def secondary(folder: Path) -> list[str]:
-    return ["secondary", str(folder / "r.img"), "--create", str(MIB), "--state", str(folder / "state"), "--listen",
-            f"unix:{folder / 'socket'}"]  # fmt: skip
+    return [*PROGRAM, "secondary", str(folder / "r.img"), "--create", str(MIB), "--state", str(folder / "state"),
+            "--listen", f"unix:{folder / 'socket'}"]  # fmt: skip
 
 
 def words_of(pid: int) -> list[str]:
@@ -44,10 +41,10 @@ def words_of(pid: int) -> list[str]:
 
 
 def test_it_says_what_a_started_one_says_and_ends_with_its_code(one: Loaded, tmp_path: Path) -> None:
-    words = ["run", "/dev/no-such-disk", "--secondary", "unix:/s", "--state", str(tmp_path / "state")]
-    started = subprocess.run([*PROGRAM, *words], capture_output=True, cwd=ROOT)
+    words = [*PROGRAM, "run", "/dev/no-such-disk", "--secondary", "unix:/s", "--state", str(tmp_path / "state")]
+    started = subprocess.run(words, capture_output=True, cwd=ROOT)
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
-        code = one.start(words, (out.fileno(), err.fileno()), dict(os.environ)).wait()
+        code = one.start(words, (out.fileno(), err.fileno()), os.environ).wait()
     said = (code, (tmp_path / "out").read_bytes(), (tmp_path / "err").read_bytes())
     assert said == (started.returncode, started.stdout, started.stderr)
     assert code == 2 and b"no-such-disk" in said[2]
@@ -59,13 +56,13 @@ def test_it_is_our_child_with_words_streams_session_and_network_of_its_own(one: 
     folder.mkdir()
     with laid_cable() as cable, (tmp_path / "log").open("wb") as log:
         streams = (log.fileno(), log.fileno())
-        process = one.start(secondary(folder), streams, dict(os.environ), network=cable.namespace_file)
+        process = one.start(secondary(folder), streams, os.environ, network=cable.namespace_file, session=True)
         until(lambda: (folder / "socket").exists() or process.poll() is not None, "it listens")
         assert process.poll() is None, (tmp_path / "log").read_text()
         here = Path(f"/proc/{process.pid}")
         fields = (here / "stat").read_text().rpartition(")")[2].split()
         assert (int(fields[1]), int(fields[3])) == (os.getpid(), process.pid), "parent and session"
-        assert words_of(process.pid) == [sys.executable, *PROGRAM[1:], *secondary(folder)]
+        assert words_of(process.pid) == secondary(folder)
         assert [os.readlink(here / f"fd/{number}") for number in range(3)] == [os.devnull, *[str(tmp_path / "log")] * 2]
         assert os.stat(here / "ns/net").st_ino == os.stat(cable.namespace_file).st_ino
         with pytest.raises(subprocess.TimeoutExpired):
@@ -76,7 +73,7 @@ def test_it_is_our_child_with_words_streams_session_and_network_of_its_own(one: 
 
 def test_a_killed_one_is_told_by_its_signal_and_one_whose_parent_dies_is_killed(one: Loaded, tmp_path: Path) -> None:
     with (tmp_path / "log").open("wb") as log:
-        killed: Process = one.start(secondary(tmp_path), (log.fileno(), log.fileno()), dict(os.environ))
+        killed: Process = one.start(secondary(tmp_path), (log.fileno(), log.fileno()), os.environ)
         killed.kill()
         assert killed.wait() == -signal.SIGKILL
     words = [sys.executable, "-c", PARENT, *secondary(tmp_path)]

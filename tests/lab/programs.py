@@ -21,9 +21,8 @@ from pydbt.controller import control
 from pydbt.controller.options import ALLOW_SHORT_TIMES
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from pydbt.core.errors import PydbtError
-from tests.lab import starting
 from tests.lab.cable import Cable
-from tests.lab.loaded import Loaded, Process
+from tests.lab.loaded import Process, loaded
 from tests.lab.patience import PATIENCE_S, SIGNALS, StepFailed
 
 PROGRAM = (sys.executable, "-m", "pydbt.cli.main")
@@ -70,12 +69,13 @@ def command(
 ) -> Outcome:
     """Run one command to its end, as root or another user."""
     full = _environment(**environment)
-    quick = starting.started()
-    if quick is not None and not prefix and user is None and quick.suits(full):
-        done = quick.run([str(word) for word in arguments], full, timeout_s)
+    words = [*prefix, *PROGRAM, *map(str, arguments)]
+    quick = None if prefix or user is not None else loaded(full)
+    if quick is not None:
+        done = quick.run(words, full, timeout_s)
         return Outcome(done.returncode, done.stdout, done.stderr)
     done = subprocess.run(
-        [*prefix, *PROGRAM, *map(str, arguments)],
+        words,
         capture_output=True,
         text=True,
         cwd=ROOT,
@@ -88,19 +88,18 @@ def command(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-_loaded: Loaded | None = None
+_forks_controllers = False
 
 
 @contextlib.contextmanager
-def loaded_once() -> Iterator[None]:
-    """Meanwhile the program is loaded once, for all controllers of this process but those with a prefix."""
-    global _loaded
-    _loaded = Loaded(end_with_parent)
+def controllers_are_forked() -> Iterator[None]:
+    """Meanwhile they come out of the process that has loaded the program, as commands do, but for those with a prefix."""
+    global _forks_controllers
+    _forks_controllers = True
     try:
         yield
     finally:
-        _loaded.end()
-        _loaded = None
+        _forks_controllers = False
 
 
 def status_of(state_dir: Path) -> Status | None:
@@ -135,20 +134,21 @@ class Controller:
         self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
         self.log, self._state_dir = log, state_dir
         where = [] if state_dir is None else ["--state", str(state_dir)]
+        words, environment = [*PROGRAM, *map(str, arguments), *where], _environment()
         self.process: subprocess.Popen[bytes] | Process
+        quick = loaded(environment) if _forks_controllers and not prefix else None
         with log.open("ab") as output:
-            if _loaded is not None and not prefix and _loaded.suits(_environment()):
-                words, streams = [*map(str, arguments), *where], (output.fileno(), output.fileno())
-                network = cable.namespace_file if cable else None
-                self.process = _loaded.start(words, streams, _environment(), network=network, outlive=outlive)
+            if quick is not None:
+                streams, network = (output.fileno(), output.fileno()), cable.namespace_file if cable else None
+                self.process = quick.start(words, streams, environment, network=network, session=True, outlive=outlive)
                 return
             self.process = subprocess.Popen(
-                [*(cable.enter if cable else ()), *prefix, *PROGRAM, *map(str, arguments), *where],
+                [*(cable.enter if cable else ()), *prefix, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd=ROOT,
-                env=_environment(),
+                env=environment,
                 start_new_session=True,
                 preexec_fn=heed_signals if outlive else end_with_parent,
             )

@@ -17,7 +17,7 @@ from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import KEYED_DIGESTS, Ack, Begin, Blocks, Commit, Frame, Hello, Stream, Welcome
 from pydbt.network.connect import connect
 from pydbt.network.connection import FramedConnection
-from tests.lab import starting
+from tests.lab.loaded import Process, loaded
 from tests.lab.patience import until
 
 VOLUME = "a1" * 16
@@ -55,17 +55,17 @@ class SecondaryProcess:
             "create_bytes": size,
             **options,
         }
-        self.process: subprocess.Popen | starting.Forked | None = None
+        self.process: subprocess.Popen | Process | None = None
         self.port = 0
 
     def start(self, **changes: object) -> SecondaryProcess:
         argument = repr({**self._options, **changes}).replace("PosixPath", "Path")
+        command, quick = [sys.executable, "-c", _PROGRAM, argument], loaded(os.environ)
         with self.log.open("wb") as log:
-            quick = starting.started()
-            if quick is not None and quick.suits(dict(os.environ)):
-                self.process = quick.start(_PROGRAM, argument, log.fileno())
+            if quick is not None:
+                self.process = quick.start(command, (log.fileno(), log.fileno()), os.environ)
             else:
-                self.process = subprocess.Popen([sys.executable, "-c", _PROGRAM, argument], stderr=log, stdout=log)
+                self.process = subprocess.Popen(command, stderr=log, stdout=log)
         until(self._listening, "the secondary listens")
         self.port = int(self._listening() or 0)
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 from pydbt.controller.clocks import clock_offset_ns, monotonic_ns
 from pydbt.controller.primary.report import SetMarkReport
@@ -50,7 +51,8 @@ def answer_mark(volume: Volume, peer: int | None, effect: AnswerMark) -> None:
     if effect.outcome is not MarkOutcome.HELD or found is None:
         volume.waits.give_up(effect.token, _problem(volume, peer, effect, found))
         return
-    name, told = found.mark.name, {"mark": asdict(_report(volume, found))}
+    name = found.mark.name
+    told: dict[str, Any] = {"mark": asdict(_report(volume, found))}
     told["sequence"] = min(brain.state.acknowledged for brain in volume.brains)
 
     def written(error: str) -> None:
