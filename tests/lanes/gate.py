@@ -13,7 +13,7 @@ from tests.lanes import check
 from tests.lanes.part import Part, of_a_closing_line, of_pytest, pytest_part
 
 GATE_WORLDS = 500
-FULL_WORLDS = 5000
+FULL_WORLDS = 2000
 FULL_ROUNDS = 3
 HOUR = 3600.0
 # Folders with a part of their own. Whatever else there is in tests belongs to the part "rooms", so that nothing is left out.

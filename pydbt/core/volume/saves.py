@@ -19,7 +19,6 @@ class Saves:
         self.asked = 0
         self.durable = 0
         """Everything that was asked for up to this number is on the disk."""
-        self._failed = 0  # the newest that ended badly
 
     def ask(self) -> int:
         """The number of one more."""
@@ -27,16 +26,9 @@ class Saves:
         return self.asked
 
     def ended(self, number: int, *, well: bool) -> None:
-        """They end in the order of their numbers."""
+        """They end in the order of their numbers. Of one that ended badly nothing counts: the next one writes it as well."""
         if well:
             self.durable = number
-        else:
-            self._failed = number
-
-    @property
-    def under_way(self) -> bool:
-        """Whether one has not ended yet."""
-        return max(self.durable, self._failed) < self.asked
 
 
 class Resting:

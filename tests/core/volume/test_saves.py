@@ -10,18 +10,18 @@ from pydbt.core.volume.saves import Resting, Saves, Withheld
 
 def test_a_write_that_ends_well_has_what_an_earlier_one_that_failed_was_asked_for() -> None:
     saves = Saves()
-    assert (saves.ask(), saves.ask()) == (1, 2) and saves.under_way
+    assert (saves.ask(), saves.ask()) == (1, 2)
     saves.ended(1, well=False)
-    assert saves.durable == 0 and saves.under_way
+    assert saves.durable == 0
     saves.ended(2, well=True)
-    assert saves.durable == 2 and not saves.under_way
+    assert saves.durable == 2
 
 
-def test_one_that_failed_is_not_under_way_and_nothing_of_it_is_durable() -> None:
+def test_nothing_of_one_that_failed_is_durable() -> None:
     saves = Saves()
     saves.ended(saves.ask(), well=True)
     saves.ended(saves.ask(), well=False)
-    assert saves.durable == 1 and not saves.under_way
+    assert saves.durable == 1
 
 
 def test_what_rests_on_no_write_goes_at_once() -> None:
