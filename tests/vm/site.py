@@ -217,6 +217,12 @@ class Site:
         seen: dict[str, Any] = json.loads(done.output)
         return seen
 
+    def walked_instructions(self) -> dict[str, int]:
+        """How many instructions the primary's verifier has walked for each program."""
+        look = "import json; from tests.lab.kernel_programs import walked_instructions; print(json.dumps(walked_instructions()))"
+        walked: dict[str, int] = self.primary.python(look)
+        return walked
+
     def until_applied(self) -> None:
         """The secondary has applied everything that it has."""
         self.until("the secondary has applied what it has", self.secondary, unapplied_bytes=0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.lab.kernel_programs import WALKED_AT_MOST
 from tests.vm.kernels import LINES
 from tests.vm.pair import MIB, Pair, pair
 from tests.vm.site import Site, make_volume
@@ -36,6 +37,9 @@ def test_a_mounted_volume_under_load_is_replicated_without_a_doubt(machines_of_a
     site.start_primary()
     site.until("the first copy is complete", mode="normal")
     assert site.status()["capture"]["kind"] == "payload", site.status()["capture"]
+    walked = site.walked_instructions()
+    print(f"{line}: the verifier has walked {walked}")
+    assert max(walked.values()) <= WALKED_AT_MOST, walked
     site.start_load(chance)
     site.until_steps(40)
     machines.cut_link()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.lab.kernel_programs import WALKED_AT_MOST
 from tests.vm.conftest import long
 from tests.vm.site import MOUNT, Site, make_volume, take_volume_down
 
@@ -36,6 +37,8 @@ def test_a_mounted_volume_is_replicated_and_what_is_written_while_the_link_is_cu
     site.start_secondary()
     site.start_primary()
     site.until("the first copy is complete", mode="normal")
+    walked = site.walked_instructions()
+    assert 1000 < max(walked.values()) <= WALKED_AT_MOST, walked
     written = f"head -c 3000000 /dev/urandom > {MOUNT}/%s && sync -f {MOUNT}/%s"
     site.primary.run(written.replace("%s", "before"))
     site.wait()
