@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 from pydbt.core.errors import MachineError
 from pydbt.kernel import syscalls
@@ -52,6 +53,14 @@ class Loaded:
     def map_fd(self, name: str) -> int:
         """File descriptor of the map ``pydbt_<name>``; this object owns it."""
         return self._maps[_PREFIX + name]
+
+    def load(self, programs: Mapping[str, str]) -> None:
+        """These typed programs, by name with their tracepoints, at the same time: to verify them is most of a start, and the
+        kernel does that for each on a processor of its own. VerifierRefused."""
+        with ThreadPoolExecutor(len(programs)) as pool:
+            loads = [pool.submit(self.typed, name, tracepoint) for name, tracepoint in programs.items()]
+        for load in loads:
+            load.result()
 
     def typed(self, name: str, tracepoint: str) -> int:
         """File descriptor of ``pydbt_<name>``, loaded for this tracepoint's arguments; this object owns it."""

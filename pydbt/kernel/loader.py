@@ -138,8 +138,7 @@ def _build_within_budget(builds: Iterable[layout.Macros], build: Build) -> tuple
     for macros in builds:
         program = build(macros)
         try:
-            for name, tracepoint in pins.PROGRAMS.items():
-                program.typed(name, tracepoint)
+            program.load(pins.PROGRAMS)
         except VerifierRefused as refusal:
             refusals.append(refusal)
             program.close()

@@ -94,8 +94,8 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
         def __init__(self, macros: dict[str, int]) -> None:
             built.append((macros["PYDBT_PAYLOAD"], macros["LOOP_HELPER"]))
 
-        def typed(self, name: str, _tracepoint: str) -> int:
-            raise VerifierRefused(f"the kernel refuses program {name}: too large")
+        def load(self, programs: dict[str, str]) -> None:
+            raise VerifierRefused(f"the kernel refuses program {next(iter(programs))}: too large")
 
         def close(self) -> None:
             closed.append(self)
@@ -103,8 +103,9 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
     closed: list[Programs] = []
     build: Any = Programs
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
-    btf: Any = SimpleNamespace(enumerators=lambda _: {"BPF_FUNC_loop": 181})
-    _, config, _, reason, watched = loader._build(btf, {}, build, VOLUME, CaptureOptions())
+    monkeypatch.setattr(layout, "_has_loop", lambda _: True)
+    btf = Btf.of_running_kernel()
+    _, config, _, reason, watched = loader._build(btf, build, VOLUME, CaptureOptions())
     assert len(closed) == 1 + len(layout.STEP_BUDGETS), "what was refused takes no memory"
     assert built == [(1, 1), *[(1, 0)] * len(layout.STEP_BUDGETS), (0, 0)] and not config["payload"]
     assert not watched and "the kernel refuses program" in reason and isinstance(config, np.ndarray)
@@ -116,7 +117,7 @@ def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: py
 
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     with pytest.raises(MachineError, match="cannot compile"):
-        loader._build(Btf.of_running_kernel(), {}, fails, VOLUME, CaptureOptions())
+        loader._build(Btf.of_running_kernel(), fails, VOLUME, CaptureOptions())
 
 
 # The kernel, and the machine
@@ -126,8 +127,10 @@ def test_a_block_layer_that_is_not_known_names_the_kernel_that_is_needed() -> No
     def lacks(*_: object) -> None:
         raise KeyError("struct request_queue has no member disk")
 
-    kernel = SimpleNamespace(tracepoint_arguments=lacks)
-    with pytest.raises(MachineError, match=r"needs Linux 5\.15 or later.*no member disk.*Debian 12"):
+    kernel: Any = SimpleNamespace(tracepoint_arguments=lacks, release="5.10.0-32-amd64")
+    with pytest.raises(
+        MachineError, match=r"needs Linux 5\.15 or later.*of 5\.10\.0-32-amd64 .*no member disk.*Debian 12"
+    ):
         layout.kernel_macros(kernel)
 
 
