@@ -67,7 +67,7 @@ def unloggable(state: State, taken: Taken, too_many_unsettled: bool) -> str:
     """Why the log cannot have all of a batch; empty when it can, as far as the records tell."""
     writes = taken.segment.records
     if taken.newly_lost:
-        return f"{taken.newly_lost} records found no room in the ring"
+        return f"{taken.newly_lost} records are missing: the ring had no room, or the kernel did not run the program"
     if len(writes) and bool((writes["flags"] & RecordFlag.NO_PAYLOAD).any()):
         return "a write's data found no room in the ring"
     if taken.report.unmatched.total() and state.in_flight.certain:
