@@ -34,9 +34,16 @@ LINES = {
     "6.12": Line(DEBIAN, "trixie", (r"linux-image-(6\.12\.\d+\+deb13-cloud-amd64)-unsigned",)),
     "6.12-rt": Line(DEBIAN, "trixie", (r"linux-image-(6\.12\.\d+\+deb13-rt-amd64)-unsigned",)),
     "7.0": Line(UBUNTU, "noble-updates", (r"linux-image-unsigned-(7\.0\.0-\d+-generic)", r"linux-modules-({})")),
-    "7.2": Line(DEBIAN, "sid", (r"linux-binary-unsigned-(7\.\d+\.\d+\+deb14-cloud-amd64)", r"linux-modules-({})")),
+    # Debian's packages from 7.1 on: the image, its modules, and what is built in.
+    "7.2": Line(
+        DEBIAN,
+        "sid",
+        (r"linux-binary-unsigned-(7\.\d+\.\d+\+deb14-cloud-amd64)", r"linux-modules-({})", r"linux-base-({})"),
+    ),
     "7.3": Line(
-        DEBIAN, "trixie-backports", (r"linux-binary-unsigned-(7\.3\.\d+\+deb13-cloud-amd64)", r"linux-modules-({})")
+        DEBIAN,
+        "trixie-backports",
+        (r"linux-binary-unsigned-(7\.3\.\d+\+deb13-cloud-amd64)", r"linux-modules-({})", r"linux-base-({})"),
     ),
 }
 
