@@ -146,6 +146,22 @@ def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, 
         both.compare("after the target's disk was full")
 
 
+@pytest.mark.variant
+def test_a_small_disk_that_has_room_for_the_journal_is_never_called_full(tmp_path, chance):
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 48 * MIB) as folder,
+        cluster(tmp_path / "c", device, secondary_options=("--journal-size", "16M")) as both,
+    ):
+        both.secondary_state = folder / "state"
+        both.start()
+        both.wait()
+        work(device, chance)
+        both.wait()
+        both.compare("with a small journal")
+        assert "is full" not in both.primary_log.read_text(), both.tails()
+
+
 def test_a_target_on_a_loop_device_whose_file_system_is_full_is_not_taken_for_whole(tmp_path, chance):
     """The kernel tells of no error for a write that went in only in part."""
     with (
