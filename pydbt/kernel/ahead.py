@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -94,7 +95,10 @@ def builds(btf: Btf) -> Iterator[ToCompile]:
 
 
 def _compile(kernel: Kernel, btf: Btf, folder: Path) -> Compiled:
-    asked = list(builds(btf))
+    try:
+        asked = list(builds(btf))
+    except (ValueError, IndexError, RecursionError, struct.error):
+        raise MachineError(f"the types of kernel {kernel.release} are damaged: its image is not whole") from None
     compiled = 0
     try:
         make_folder(folder)
@@ -103,7 +107,8 @@ def _compile(kernel: Kernel, btf: Btf, folder: Path) -> Compiled:
                 keep(place, compile_programs(macros, find_headers(), text))
                 compiled += 1
     except (Unsafe, OSError) as error:
-        raise StateError(f"the compiled programs cannot be kept in {folder}: {error}") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise StateError(f"the compiled programs cannot be kept in {folder}: {why}") from None
     return Compiled(kernel.release, compiled, len(asked) - compiled)
 
 

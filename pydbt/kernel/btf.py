@@ -24,6 +24,7 @@ _TYPE = struct.Struct("<III")
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM = 1, 2, 3, 4, 5, 6
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC_PROTO = 8, 9, 10, 11, 13
 _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 14, 15, 17, 18, 19
+_STEPS_MAX = 100  # from one type to the one that it stands for; kernels have ten at most
 _TRANSPARENT = (_TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _TYPE_TAG)
 
 _FIXED_TAIL_BYTES = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
@@ -206,9 +207,12 @@ class Btf:
         raise KeyError(f"this kernel has no type {name}")
 
     def _resolve(self, number: int) -> int:
-        while number and self._type(number).kind in _TRANSPARENT:
+        """ValueError for types that stand for each other: no kernel has such, but the file of one may be damaged."""
+        for _ in range(_STEPS_MAX):
+            if not number or self._type(number).kind not in _TRANSPARENT:
+                return number
             number = self._type(number).size_or_type
-        return number
+        raise ValueError("its types stand for each other without an end")
 
     def _member(self, number: int, name: str) -> tuple[int, int] | None:
         """Offset and type of a member, through anonymous structs and unions."""

@@ -137,6 +137,9 @@ def _keep(path: Path, code: Code, compiler: list[CompilerFile]) -> None:
 
 
 def _drop_oldest(folder: Path) -> None:
-    files = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    for path in files[:-KEPT_FILES]:
-        path.unlink()
+    ages: dict[Path, int] = {}
+    for path in folder.glob("*.json"):
+        with contextlib.suppress(FileNotFoundError):  # another one drops the oldest, too
+            ages[path] = path.stat().st_mtime_ns
+    for path in sorted(ages, key=ages.__getitem__)[:-KEPT_FILES]:
+        path.unlink(missing_ok=True)

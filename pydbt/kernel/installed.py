@@ -6,9 +6,13 @@ Documentation/bpf/btf.rst.
 
 from __future__ import annotations
 
+import errno
 import lzma
+import os
+import stat
 import struct
 import subprocess
+import tempfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +36,7 @@ _ELF64_LITTLE = b"\x7fELF\x02\x01"
 _ELF_TABLE = struct.Struct("<40xQ10xHHH")  # e_shoff; e_shentsize, e_shnum, e_shstrndx (<elf.h>)
 _ELF_SECTION = struct.Struct("<I20xQQ")  # sh_name; sh_offset, sh_size
 # No kernel is larger: what an image is made of comes from a file that need not be one.
+_IMAGE_BYTES_MAX = 256 << 20
 _UNPACKED_BYTES_MAX = 1 << 30
 
 
@@ -49,15 +54,28 @@ def image_of(release: str, boot: Path = _BOOT, modules: Path = _MODULES) -> Path
 def installed_kernel(image: Path) -> tuple[Kernel, Btf]:
     """The names that this kernel will have when it runs, and its types. MachineError for a file that has them not."""
     try:
-        content = image.read_bytes()
+        content = _read(image)
         kernel = _names(content)
         return kernel, Btf(_section(_unpacked(content), b".BTF"), kernel.release)
     except OSError as error:
         raise MachineError(f"{image} cannot be read: {error.strerror}") from None
-    except (ValueError, IndexError, struct.error, zlib.error, lzma.LZMAError, zstandard.ZstdError) as error:
+    except (
+        ValueError, IndexError, OverflowError, struct.error, zlib.error, lzma.LZMAError, zstandard.ZstdError
+    ) as error:  # fmt: skip
         raise MachineError(
             f"{image} cannot be used: {error}; expected a kernel for x86-64 with its types (CONFIG_DEBUG_INFO_BTF)"
         ) from None
+
+
+def _read(image: Path) -> bytes:
+    """The whole file. A pipe would be waited for, and a device may have no end: what is no file is an OSError."""
+    with open(os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(image))
+        content = file.read(_IMAGE_BYTES_MAX + 1)
+    if len(content) > _IMAGE_BYTES_MAX:
+        raise OSError(errno.EFBIG, f"it is larger than {_IMAGE_BYTES_MAX >> 20} MiB", str(image))
+    return content
 
 
 def _names(content: bytes) -> Kernel:
@@ -93,13 +111,23 @@ def _unpacked(content: bytes) -> bytes:
 
 def _by_lz4(packed: bytes) -> bytes:
     """The format of `lz4 -l`, which Python's libraries do not read."""
-    try:
-        done = subprocess.run(["lz4", "-dc"], input=packed[:-_SIZE_BYTES], capture_output=True)
-    except FileNotFoundError:
-        raise ValueError("it is compressed with lz4, and there is no program lz4 here: install lz4") from None
-    if done.returncode:
-        raise ValueError(f"lz4 does not unpack it: {reason_in(done.stderr.decode(errors='replace'))}")
-    return done.stdout
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
+        given.write(packed[:-_SIZE_BYTES])
+        given.seek(0)
+        try:
+            process = subprocess.Popen(["lz4", "-dc"], stdin=given, stdout=subprocess.PIPE, stderr=said)
+        except FileNotFoundError:
+            raise ValueError("it is compressed with lz4, and there is no program lz4 here: install lz4") from None
+        with process:
+            assert process.stdout is not None
+            content = process.stdout.read(_UNPACKED_BYTES_MAX)
+            if len(content) == _UNPACKED_BYTES_MAX:
+                process.kill()
+                return content
+        said.seek(0)
+        if process.returncode:
+            raise ValueError(f"lz4 does not unpack it: {reason_in(said.read().decode(errors='replace'))}")
+    return content
 
 
 # Where a stream ends tells most of them; the size of the kernel follows it.

@@ -27,17 +27,21 @@ from pydbt.core.secondary.journal import (
     entry_bytes,
     record_is_whole,
 )
-from pydbt.core.units import MIB, Buffer
+from pydbt.core.secondary.journal_room import RESERVE_BYTES, reserve_bytes
+from pydbt.core.units import Buffer
 from pydbt.posix.files import sync_folder, write_all
 from pydbt.posix.ownership import OPEN_OWN
 
 SUFFIX = ".journal"
 SPARE_SEGMENTS = 4
 """Freed segments that are kept for reuse: to overwrite an existing file costs half as much as to write a new one."""
-JOURNAL_RESERVE_BYTES = 64 * MIB
-"""Room that the journal leaves free on its file system, for the state file and for others."""
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def whole_disk_bytes(status: os.statvfs_result) -> int:
+    """The size of a file system, without what it keeps for root alone, which nobody should use up."""
+    return (status.f_blocks - (status.f_bfree - status.f_bavail)) * status.f_frsize
 
 
 class JournalFull(StateError):
@@ -53,13 +57,13 @@ class JournalFiles:
         *,
         segment_bytes: int = SEGMENT_BYTES,
         limit_bytes: int | None = None,
-        reserve_bytes: int = JOURNAL_RESERVE_BYTES,
+        most_reserved_bytes: int = RESERVE_BYTES,
     ) -> None:
         assert segment_bytes % 4096 == 0
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._limit_bytes = limit_bytes
-        self._reserve_bytes = reserve_bytes
+        self._most_reserved_bytes = most_reserved_bytes
         self._lock = threading.Lock()
         self._used: set[int] = set()
         self._spare: set[int] = set()
@@ -243,18 +247,22 @@ class JournalFiles:
         limit = None if unlimited else self._limit_bytes
         if limit is not None and (len(self._used) + 1) * self._segment_bytes > limit:
             raise JournalFull(f"the journal in {self._folder} has reached its limit of {limit} bytes")
-        if not self._spare and self._disk_free() < self._segment_bytes + self._reserve_bytes:
+        if not self._spare and self._room_on_disk() < self._segment_bytes:
             raise JournalFull(f"the disk of {self._folder} is full")
 
-    def _disk_free(self) -> int:
+    def _room_on_disk(self) -> int:
+        """What the journal may take of the disk beyond what it has."""
         status = os.statvfs(self._folder)
-        return status.f_bavail * status.f_frsize
+        disk_bytes, free_bytes = whole_disk_bytes(status), status.f_bavail * status.f_frsize
+        most = self._most_reserved_bytes
+        reserved = most if self._limit_bytes is None else reserve_bytes(self._limit_bytes, disk_bytes, most)
+        return max(free_bytes - reserved, 0)
 
     def room_bytes(self) -> int:
         """Bytes that a stage can still take before the disk is full; 0 when that is unknown."""
         with self._lock, contextlib.suppress(OSError):
             left = self._segment_bytes - self._tail % self._segment_bytes if self._tail % self._segment_bytes else 0
-            free = max(self._disk_free() - self._reserve_bytes, 0) // self._segment_bytes * self._segment_bytes
+            free = self._room_on_disk() // self._segment_bytes * self._segment_bytes
             room = free + len(self._spare) * self._segment_bytes
             # A record that does not fit leaves the end of its segment unused.
             usable = max(self._segment_bytes - MAX_RECORD_BYTES, self._segment_bytes // 2)

@@ -22,6 +22,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
         return Compiled("6.1.0-44-amd64", 7 * (len(images) == 1), 7 * (len(images) > 1))
 
     def image_of(release: str) -> Path:
+        if not release:
+            raise MachineError("no kernel of that name")
         return Path(f"/boot/vmlinuz-{release}")
 
     monkeypatch.setattr(command, "compile_ahead", compile_ahead)
@@ -38,6 +40,10 @@ def test_it_is_for_the_running_kernel_one_that_is_installed_or_an_image(
     assert "nothing to compile: the programs for 6.1.0-44-amd64 are in" in capsys.readouterr().out
     assert execute(["compile", "--image", "/mnt/vmlinuz"]) == 0
     assert asked == [None, Path("/boot/vmlinuz-6.1.0-44-amd64"), Path("/mnt/vmlinuz")]
+
+
+def test_a_name_that_a_script_left_empty_is_not_the_running_kernel(asked: list[Path | None]) -> None:
+    assert execute(["compile", "--kernel", ""]) == 3 and not asked
 
 
 def test_two_kernels_are_wrong_usage(asked: list[Path | None], capsys: pytest.CaptureFixture[str]) -> None:

@@ -146,6 +146,45 @@ def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, 
         both.compare("after the target's disk was full")
 
 
+def test_an_image_whose_disk_was_full_is_promoted_with_all_that_was_acknowledged(tmp_path, chance):
+    """The primary is lost before there is room again: what the image lacks is in the journal, and nobody else has written."""
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 48 * MIB) as folder,
+        cluster(tmp_path / "c", device, target=folder / "replica.img") as both,
+    ):
+        both.start()
+        both.wait()
+        fill(folder)
+        with device.path.open("r+b") as file:
+            file.seek(8 * MIB)
+            file.write(chance.randbytes(MIB))
+        until(lambda: "cannot be written" in both.replica.log.read_text(), "the image takes nothing")
+        both.primary.kill()
+        free(folder)
+        until(lambda: (both.secondary_status() or {"target_problem": "?"})["target_problem"] == "", "it takes all")
+        assert "another program" not in both.replica.log.read_text(), both.tails()
+        assert (both.secondary_status() or {})["replica_state"] == "consistent", both.tails()
+        outcome = command("promote", both.target, "--state", both.secondary_state, "--force", timeout_s=120)
+        assert outcome.code == 0 and "everything the secondary had acknowledged is there" in outcome.output, outcome
+
+
+@pytest.mark.variant
+def test_a_small_disk_that_has_room_for_the_journal_is_never_called_full(tmp_path, chance):
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        small_disk(tmp_path, 48 * MIB) as folder,
+        cluster(tmp_path / "c", device, secondary_options=("--journal-size", "16M")) as both,
+    ):
+        both.secondary_state = folder / "state"
+        both.start()
+        both.wait()
+        work(device, chance)
+        both.wait()
+        both.compare("with a small journal")
+        assert "is full" not in both.primary_log.read_text(), both.tails()
+
+
 def test_a_target_on_a_loop_device_whose_file_system_is_full_is_not_taken_for_whole(tmp_path, chance):
     """The kernel tells of no error for a write that went in only in part."""
     with (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from pydbt.kernel.btf import VMLINUX_BTF, Btf
 from pydbt.kernel.code import Code
 from pydbt.kernel.code_cache import Kernel
 from tests.lab.kernel_image import kernel_image
-from tests.lab.kernel_types import FOLDER
+from tests.lab.kernel_types import FOLDER, HEADER, MEMBER_BYTES, TAIL_BYTES
 from tests.lab.rounds import short
 
 NAMES = "6.1.0-44-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.164-1 (2026-03-09)"
@@ -87,6 +88,25 @@ def test_a_kernel_that_nothing_can_be_compiled_for_is_refused_and_nothing_is_kep
     assert not (tmp_path / "kept").exists()
 
 
+def in_a_circle(types: bytes) -> bytes:
+    """The same types, of which every one that stands for another, but for those of tracepoints, stands for itself."""
+    _, _, _, header_bytes, start, length, texts, _ = HEADER.unpack_from(types)
+    changed, at, number = bytearray(types), header_bytes + start, 1
+    while at < header_bytes + start + length:
+        name, info, _ = struct.unpack_from("<III", types, at)
+        kind, count = info >> 24 & 0x1F, info & 0xFFFF
+        if kind in (8, 9, 10, 11, 18) and not types[header_bytes + texts + name :].startswith(b"btf_trace_"):
+            struct.pack_into("<I", changed, at + 8, number)
+        at, number = at + 12 + TAIL_BYTES.get(kind, 0) + MEMBER_BYTES.get(kind, 0) * count, number + 1
+    return bytes(changed)
+
+
+def test_damaged_types_are_no_endless_search_and_no_exception(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"types of kernel 6\.1\.0-44-amd64 are damaged"):
+        compile_ahead(image(tmp_path, in_a_circle(types_of(USUAL))), tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_a_folder_that_others_can_write_to_is_refused_before_anything_is_compiled(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.mkdir(mode=0o777)
@@ -94,3 +114,10 @@ def test_a_folder_that_others_can_write_to_is_refused_before_anything_is_compile
     with pytest.raises(StateError, match="cannot be kept"):
         compile_ahead(None, kept)
     assert VMLINUX_BTF.exists() and not list(kept.iterdir())
+
+
+def test_a_link_in_the_place_of_the_folder_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "kept").symlink_to(tmp_path / "nothing")
+    with pytest.raises(StateError, match=r"cannot be kept in \S+/kept: \S+/kept is a symbolic link"):
+        compile_ahead(None, tmp_path / "kept")
+    assert not (tmp_path / "nothing").exists()

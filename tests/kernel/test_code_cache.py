@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,6 +153,24 @@ def test_the_oldest_make_room(folder: Path, library: Path, compiler: Compiler) -
     assert len(list(folder.iterdir())) == code_cache.KEPT_FILES
     code_cache.code_for(TEXT, {"number": code_cache.KEPT_FILES + 2}, compiler, folder)
     assert compiler.times == code_cache.KEPT_FILES + 3, "the last one is there"
+
+
+def test_two_that_make_room_at_once_do_not_disturb_each_other(
+    folder: Path, library: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one of them has found is gone before it looks closer: the other one was quicker."""
+    monkeypatch.setattr(code_cache, "KEPT_FILES", 1)
+    code_cache.code_for(TEXT, {"number": 1}, compiler, folder)
+    gone = folder / "0-0.json"
+
+    def found(self: Path, pattern: str) -> Iterator[Path]:
+        yield from (gone, *(place for place in self.iterdir() if place.match(pattern)))
+
+    monkeypatch.setattr(Path, "glob", found)
+    place = code_cache.missing_place(code_cache.running_kernel(), TEXT, {"number": 2}, folder)
+    assert place is not None
+    code_cache.keep(place, compiler())
+    assert list(folder.iterdir()) == [place]
 
 
 def test_the_compilers_files_are_those_that_this_process_uses(tmp_path: Path) -> None:

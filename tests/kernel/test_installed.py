@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import lzma
+import os
 import random
 from pathlib import Path
 
 import pytest
 
 from pydbt.core.errors import MachineError
+from pydbt.kernel import installed
 from pydbt.kernel.code_cache import Kernel
 from pydbt.kernel.installed import image_of, installed_kernel
 from tests.lab.kernel_image import PACKERS, kernel_image
@@ -68,6 +70,32 @@ def test_no_damage_of_an_image_raises_anything_else(tmp_path: Path, packed_by: s
             installed_kernel(image)
         except MachineError:
             continue
+
+
+def test_what_has_no_end_or_never_comes_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, large = tmp_path / "pipe", tmp_path / "large"
+    os.mkfifo(pipe)
+    for place in (pipe, Path("/dev/zero")):
+        with pytest.raises(MachineError, match=f"{place} cannot be read: it is not a regular file"):
+            installed_kernel(place)
+    with large.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(MachineError, match="larger than 256 MiB"):
+        installed_kernel(large)
+
+
+@pytest.mark.parametrize("packed_by", ["gzip", "xz", "zstd", "lz4"])
+def test_a_small_file_that_unpacks_to_more_than_any_kernel_is_not_unpacked_to_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed_by: str
+) -> None:
+    monkeypatch.setattr(installed, "_UNPACKED_BYTES_MAX", 1 << 20)
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(kernel_image(bytes(64 << 20), NAMES, packed_by))
+    seen: list[int] = []
+    monkeypatch.setattr(installed, "_section", lambda elf, name: seen.append(len(elf)) or b"")
+    with pytest.raises(MachineError, match="BTF"):
+        installed_kernel(image)
+    assert seen == [1 << 20]
 
 
 def test_an_installed_kernel_is_found_by_its_name(tmp_path: Path) -> None:

@@ -61,8 +61,8 @@ _MAGIC = b"\x9f\xeb\x01\x00" + struct.pack("<I", HEADER.size)
 _INT, _PTR, _ARRAY, _STRUCT, _UNION, _ENUM, _FWD = 1, 2, 3, 4, 5, 6, 7
 _TYPEDEF, _VOLATILE, _CONST, _RESTRICT, _FUNC_PROTO = 8, 9, 10, 11, 13
 _VAR, _DATASEC, _DECL_TAG, _TYPE_TAG, _ENUM64 = 14, 15, 17, 18, 19
-_TAIL_BYTES = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
-_MEMBER_BYTES = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
+TAIL_BYTES = {_INT: 4, _ARRAY: 12, _VAR: 4, _DECL_TAG: 4}
+MEMBER_BYTES = {_STRUCT: 12, _UNION: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM64: 12}
 
 
 class Smaller:
@@ -81,7 +81,7 @@ class Smaller:
             if name and kind in (_STRUCT, _UNION, _ENUM, _ENUM64, _TYPEDEF, _VAR):
                 self._by_name.setdefault((self._text(name), kind), len(self._places))
             self._places.append(at)
-            at += 12 + _TAIL_BYTES.get(kind, 0) + _MEMBER_BYTES.get(kind, 0) * (info & 0xFFFF)
+            at += 12 + TAIL_BYTES.get(kind, 0) + MEMBER_BYTES.get(kind, 0) * (info & 0xFFFF)
         self._kept: dict[int, int] = {}
         self._made: list[bytes] = []
         self._names = {"": 0}
@@ -110,7 +110,7 @@ class Smaller:
     def _keep_name(self, name: str, *kinds: int) -> None:
         for kind in kinds:
             if (name, kind) in self._by_name:
-                self._made.append(self._head(name, kind << 24, 0) + bytes(_TAIL_BYTES.get(kind, 0)))
+                self._made.append(self._head(name, kind << 24, 0) + bytes(TAIL_BYTES.get(kind, 0)))
 
     def _keep(self, number: int) -> int:
         """The new number of a type. A type is entered before what it is made of, so that its number is known."""
@@ -141,7 +141,7 @@ class Smaller:
             pairs = [struct.unpack_from("<II", self._types, tail + 8 * place) for place in range(info & 0xFFFF)]
             tails = [struct.pack("<II", 0, self._keep(kept)) for _, kept in pairs]
             return self._head("", info, 0) + b"".join(tails)
-        return self._head(name, info, value) + self._types[tail : tail + _TAIL_BYTES.get(kind, 0)]
+        return self._head(name, info, value) + self._types[tail : tail + TAIL_BYTES.get(kind, 0)]
 
     def _aggregate(self, name: str, info: int, size: int, tail: int) -> bytes:
         wanted = PARTS.get(name)

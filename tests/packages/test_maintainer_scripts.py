@@ -96,7 +96,7 @@ def replica(root: Root, name: str, **changes: object) -> Path:
 
 def with_records(place: Path, count: int) -> list[int]:
     """Put records into a journal; their ends."""
-    journal = JournalFiles(place / "journal", segment_bytes=SEGMENT_BYTES, reserve_bytes=0)
+    journal = JournalFiles(place / "journal", segment_bytes=SEGMENT_BYTES, most_reserved_bytes=0)
     journal.start(0, 0, 1)
     ends = journal.append([Stream(n, n, SectorTable.of([n], [1]), (bytes(512),)) for n in range(1, count + 1)])
     journal.sync()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Begin, Blocks, Commit, Stream
 from pydbt.core.secondary.journal import JournalRecordKind, entry_bytes, record_epoch, record_extents
+from pydbt.core.units import MIB
 from pydbt.posix import files as posix_files
 from pydbt.store import journal_files
 from pydbt.store.journal_files import SPARE_SEGMENTS, JournalFiles, JournalFull
@@ -27,13 +29,13 @@ def stream(sequence: int, sectors: int = 1, fill: int | None = None) -> Stream:
 
 
 def opened(folder: Path, checkpoint: int = 0, tail: int = 0, incarnation: int = 1, **options: int) -> JournalFiles:
-    journal = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0, **options)
+    journal = JournalFiles(folder, segment_bytes=SEGMENT, most_reserved_bytes=0, **options)
     journal.start(checkpoint, tail, incarnation)
     return journal
 
 
 def sequences(folder: Path, checkpoint: int = 0, incarnation: int = 1, trusted: int | None = None) -> list[int]:
-    journal = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0)
+    journal = JournalFiles(folder, segment_bytes=SEGMENT, most_reserved_bytes=0)
     found = journal.recover(checkpoint, incarnation, trusted)
     result = [header.first for header, _ in found if header.kind is not JournalRecordKind.PAD]
     journal.close()
@@ -151,11 +153,24 @@ def test_a_stage_may_go_past_the_limit(tmp_path):
 
 
 def test_a_disk_without_room_is_a_full_journal_and_not_a_broken_one(tmp_path):
-    journal = JournalFiles(tmp_path, segment_bytes=SEGMENT, reserve_bytes=1 << 60)
+    journal = JournalFiles(tmp_path, segment_bytes=SEGMENT, most_reserved_bytes=1 << 60)
     journal.start(0, 0, 1)
     assert journal.room_bytes() == 0
     with pytest.raises(JournalFull, match="full"):
         journal.append([stream(1)])
+    journal.close()
+
+
+def test_a_small_disk_that_the_journal_fits_is_used_to_its_limit(tmp_path, monkeypatch):
+    disk = SimpleNamespace(
+        f_blocks=37 * MIB // 4096, f_frsize=4096, f_bfree=36 * MIB // 4096, f_bavail=36 * MIB // 4096
+    )
+    monkeypatch.setattr(os, "statvfs", lambda _: disk)
+    journal = JournalFiles(tmp_path, segment_bytes=16 * MIB, limit_bytes=16 * MIB)
+    journal.start(0, 0, 1)
+    assert journal.room_bytes() > 0 and journal.append([stream(1)])
+    disk.f_bavail = disk.f_bfree = 17 * MIB // 4096
+    assert journal.room_bytes() < 16 * MIB, "something is left to others all the same"
     journal.close()
 
 
@@ -195,7 +210,7 @@ def test_records_found_at_a_start_survive_a_loss_of_power(monkeypatch, seed, dis
         with pytest.raises(StateError):
             journal.sync()
         machine.trouble = False
-    again = JournalFiles(folder, segment_bytes=SEGMENT, reserve_bytes=0)  # the process was killed
+    again = JournalFiles(folder, segment_bytes=SEGMENT, most_reserved_bytes=0)  # the process was killed
     records = list(again.recover(0, 1))
     found = [header.first for header, _ in records if header.kind is not JournalRecordKind.PAD]
     assert found[:2] == [1, 2]

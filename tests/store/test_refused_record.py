@@ -14,7 +14,7 @@ from pydbt.store.journal_files import JournalFiles, JournalFull
 
 def test_a_record_that_was_refused_for_want_of_room_is_not_found_after_a_crash(tmp_path, monkeypatch):
     """Refused blocks go straight to the target; found in the journal they would be put over newer ones."""
-    journal = JournalFiles(tmp_path / "journal", segment_bytes=65536, reserve_bytes=0)
+    journal = JournalFiles(tmp_path / "journal", segment_bytes=65536, most_reserved_bytes=0)
     journal.start(0, 0, 1)
     entries = [
         f.Blocks(batch=number, extents=SectorTable.of([0], [64]), payload=(bytes([number]) * 32768,))
@@ -35,7 +35,7 @@ def test_a_record_that_was_refused_for_want_of_room_is_not_found_after_a_crash(t
         ends = journal.append(entries)
     monkeypatch.undo()
     journal.close()
-    again = JournalFiles(tmp_path / "journal", segment_bytes=65536, reserve_bytes=0)
+    again = JournalFiles(tmp_path / "journal", segment_bytes=65536, most_reserved_bytes=0)
     found = [header.end for header, _ in again.recover(0, 2) if header.kind == 3]
     again.close()
     assert found == ends

@@ -29,7 +29,7 @@ def compile_for_kernel(release: str | None, image: Path | None) -> int:
     require_root("controller compile", "it writes to /var/cache/pydbt and asks the kernel for maps")
     if was_typed("release") and was_typed("image"):
         raise UsageError("--kernel and --image both name a kernel: give one of them")
-    if release:
+    if release is not None:
         image = image_of(release)
     done = compile_ahead(image)
     if done.compiled:

@@ -11,6 +11,7 @@ from pydbt.controller.roles import JOURNAL_FOLDER
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.secondary.journal_room import DiskTooSmall, RoomEnough, RoomMissing, journal_room
 from pydbt.core.units import MIB, format_bytes
+from pydbt.store.journal_files import whole_disk_bytes
 
 _log = logging.getLogger("pydbt")
 
@@ -51,5 +52,5 @@ def _look(state_dir: Path, limit_bytes: int) -> tuple[int, DiskTooSmall | RoomMi
         held = sum(entry.stat().st_blocks * 512 for entry in (state_dir / JOURNAL_FOLDER).glob("*"))
     except OSError as error:
         raise StateError(f"the disk of the state directory {state_dir} cannot be looked at: {error.strerror}") from None
-    disk_bytes, free_bytes = room.f_blocks * room.f_frsize, room.f_bavail * room.f_frsize
+    disk_bytes, free_bytes = whole_disk_bytes(room), room.f_bavail * room.f_frsize
     return disk_bytes, journal_room(limit_bytes, held, disk_bytes, free_bytes)

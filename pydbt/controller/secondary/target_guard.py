@@ -55,7 +55,7 @@ class TargetGuard:
         changed = (
             self._mark.changed
             or (self._mark.emptied is not None and was_emptied(self._mark, self._mark.boot, self._target.attachment))
-            or self._look().change_since(self._mark.look)
+            or self._seen(self._mark).change_since(self._mark.look)
         )
         if changed:
             self._remember(replace(self._mark, changed=changed))
@@ -88,7 +88,7 @@ class TargetGuard:
         look = self._look()
         if look.size_bytes < before.look.size_bytes:
             self.check()
-        self._remember(replace(before, look=look))
+        self._remember(replace(before, look=look, writing=False))
 
     def end(self) -> None:
         """Nothing of ours is written any more: leave a mark that holds after a power loss, if the target can be synced."""
@@ -104,6 +104,10 @@ class TargetGuard:
     def _remember(self, mark: TargetMark) -> None:
         self._mark = mark
         self._file.save(mark)
+
+    def _seen(self, mark: TargetMark) -> TargetLook:
+        """What tells of others. A write of ours that failed may have changed a file too: then its size alone does."""
+        return TargetLook(self._target.size_bytes) if mark.writing else self._look()
 
     def _look(self) -> TargetLook:
         return TargetLook(self._target.size_bytes, self._target.modified_ns)

@@ -246,4 +246,4 @@ class SimOs:
 
     def statvfs(self, path: SimPath) -> SimpleNamespace:
         free = 0 if path.files.machine.no_room else FREE_BYTES
-        return SimpleNamespace(f_bavail=free, f_frsize=1)
+        return SimpleNamespace(f_blocks=FREE_BYTES, f_bfree=free, f_bavail=free, f_frsize=1)
