@@ -133,14 +133,17 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
             numbers = [event["number"] for event in one.told() if event["number"]]
             assert numbers == sorted(set(numbers)), "each event once, and later ones have larger numbers"
             assert "gap" not in one.names()[one.names().index("started") + 1 :]
-            assert {
-                event["role"]
-                for event in all_of_them.told()
-                if event["name"] == "disconnected" and str(tmp_path) in event["state_dir"]
-            } == {
-                "primary",
-                "secondary",
-            }
+            until(
+                lambda: (
+                    {
+                        event["role"]
+                        for event in all_of_them.told()
+                        if event["name"] == "disconnected" and str(tmp_path) in event["state_dir"]
+                    }
+                    == {"primary", "secondary"}
+                ),
+                "both sides have told that they lost each other",
+            )
             assert one.interrupt() == 130 and all_of_them.interrupt() == 130
         lines = hooked.read_text().splitlines()
         primary = [line.split()[1:] for line in lines if line.startswith("primary ")]
