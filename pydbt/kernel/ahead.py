@@ -26,6 +26,7 @@ from pydbt.core import errors
 from pydbt.core.errors import MachineError, PydbtError, ShortNow, StateError
 from pydbt.kernel import layout, syscalls
 from pydbt.kernel.btf import Btf
+from pydbt.kernel.child import run_child
 from pydbt.kernel.code_cache import FOLDER, Kernel, keep, missing_place, running_kernel
 from pydbt.kernel.compiled import compile_programs, source_text
 from pydbt.kernel.headers import find_headers
@@ -56,19 +57,8 @@ def compile_ahead(image: Path | None, folder: Path = FOLDER) -> Compiled:
     little memory or time for now.
     """
     request = {"image": str(image or ""), "kept": str(folder), "parent": os.getpid()}
-    package_root = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "pydbt.kernel.ahead"],  # -P: as the loader
-            cwd="/",
-            input=json.dumps(request),
-            env=os.environ | {"PYTHONPATH": search_path},
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_TIMEOUT_S,
-        )
+        done = run_child("pydbt.kernel.ahead", request, _TIMEOUT_S)
     except subprocess.TimeoutExpired:
         raise ShortNow(f"compiling the programs took longer than {_TIMEOUT_S} s") from None
     reason = reason_in(done.stderr)

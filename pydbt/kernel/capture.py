@@ -18,7 +18,6 @@ import json
 import mmap
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +28,7 @@ from pydbt.kernel import code_cache, pins, syscalls
 from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
+from pydbt.kernel.child import run_child
 from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
@@ -268,20 +268,8 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         "kept": str(code_cache.FOLDER),
         "parent": os.getpid(),
     }
-    package_root = str(Path(__file__).resolve().parents[2])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     try:
-        done = subprocess.run(
-            # -P: else the current folder comes first, where anybody may have put a module (PYTHONSAFEPATH in python(1))
-            [sys.executable, "-P", "-m", "pydbt.kernel.loader"],
-            cwd="/",
-            input=json.dumps(request),
-            env=os.environ | {"PYTHONPATH": search_path},
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_LOADER_TIMEOUT_S,
-        )
+        done = run_child("pydbt.kernel.loader", request, _LOADER_TIMEOUT_S)
     except subprocess.TimeoutExpired:
         _remove_incomplete(pin_dir)
         raise ShortNow(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None

@@ -17,15 +17,14 @@ import json
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from pydbt.core import errors
 from pydbt.core.errors import MachineError, ShortNow
 from pydbt.kernel import syscalls
 from pydbt.kernel.btf import require_btf
+from pydbt.kernel.child import child_environment, child_words
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.kernel.limits import reason_in
 
@@ -157,12 +156,10 @@ def _load(request: dict[str, object], expected: int) -> list[int]:
 
 
 def _start(descriptor: int) -> subprocess.Popen[bytes]:
-    package_root = str(Path(__file__).resolve().parents[3])
-    search_path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "pydbt.kernel.tracing.loader", str(descriptor)],  # -P: as the capture loader
+        child_words("pydbt.kernel.tracing.loader", str(descriptor)),
         cwd="/",
-        env=os.environ | {"PYTHONPATH": search_path},
+        env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
