@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pydbt.controller.primary import state_save
-from pydbt.controller.primary.configuring import Joining, load_staged
+from pydbt.controller.primary.configuring import Joining, begun, load_staged
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.handshake import Refused
 from pydbt.controller.primary.volume import Volume
@@ -23,6 +23,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.modes import Mode
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.tracking.capture_record import RECORD
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
@@ -280,6 +281,27 @@ def test_changes_are_written_down_and_nothing_is_written_without_one(volume: Vol
     assert state is not None
     assert [entry["reason"] for entry in state.record(1).taints] == ["an unknown operation wrote"]
     assert not peer.taints_changed()
+
+
+def test_a_secondary_that_is_only_written_down_has_the_name_of_the_volume_on_the_disk(volume: Volume) -> None:
+    """Else a kill in the middle of ``add`` would leave secondaries of two generations, with which no start goes well."""
+    volume.metadata.change(generations=Generations(5))
+    volume.metadata.change_record(1, generations=Generations(5, shared=True))
+    volume.metadata.change_record(2, generations=Generations(5, (), (4,)))
+    volume.metadata.keep_generations({1: Generations(6, (5,))})
+    written(volume)
+    on_disk = load_state(volume.options.state_dir)
+    assert [record.generations.current for record in (*on_disk.secondaries, on_disk)] == [6, 6, 6]
+    assert on_disk.record(2).generations.past == (5, 4), "what it may have been told is still in its past"
+
+
+def test_a_start_brings_secondaries_of_two_generations_to_the_newest(volume: Volume) -> None:
+    volume.metadata.change(generations=Generations(6, (), (5,)))
+    volume.metadata.change_record(1, generations=Generations(6, (5,)))
+    volume.metadata.change_record(2, generations=Generations(5))
+    state = begun(volume.metadata.state, (), assumed=False, disk_sequence=None)
+    assert [record.generations.current for record in state.secondaries] == [6, 6]
+    assert state.record(2).generations.past == (5,)
 
 
 def test_blocks_in_the_stage_of_the_secondary_count_as_out_of_sync_in_the_next_run_too(volume: Volume) -> None:

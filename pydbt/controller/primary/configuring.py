@@ -113,7 +113,10 @@ def begun(state: VolumeState, untold: Collection[int], assumed: bool, disk_seque
     """
     seed = secrets.randbits(64)
     base = state.generations if state.generations.current else first_generations(seed)
-    views = {r.slot: r.generations if r.generations.current else base for r in state.secondaries}
+    # Earlier versions could leave a secondary with an older name, when they were killed just as it was added.
+    views = {
+        r.slot: r.generations.caught_up(base.current) if r.generations.current else base for r in state.secondaries
+    }
     if any(views[slot].shared for slot in untold) or (not views and base.shared):
         name = generation_name(seed, 0)
         base = base.renamed(name, followed=False)

@@ -78,7 +78,10 @@ class Metadata:
         self.state = self.state.with_record(replace(self.record(slot), **changes))
 
     def keep_generations(self, views: dict[int, Generations]) -> int:
-        """Every secondary's view of the volume's generations; the number of the write that has them."""
+        """Every secondary's view of the volume's generations; the number of the write that has them.
+
+        Those that are not replicated to yet, or not any more, are written down as well, and have the volume's name like all.
+        """
         for slot, generations in views.items():
             first_alone = self.record(slot).first_alone
             if self.record(slot).generations.shared and not generations.shared:
@@ -86,7 +89,11 @@ class Metadata:
             elif generations.shared:
                 first_alone = ""
             self.change_record(slot, generations=generations, first_alone=first_alone)
-        self.change(generations=lineage_of(list(views.values())))
+        lineage = lineage_of(list(views.values()))
+        for record in self.state.secondaries:
+            if record.slot not in views:
+                self.change_record(record.slot, generations=record.generations.caught_up(lineage.current))
+        self.change(generations=lineage)
         return self.save().number
 
     # --- secondaries --------------------------------------------------------------------------------------

@@ -74,6 +74,10 @@ class Generations:
             return replace(self.written_alone(name), shared=followed)
         return _bounded(name, self.bitmap, (self.current, *self.history), shared=followed)
 
+    def caught_up(self, name: int) -> Generations:
+        """The volume has this name: one that takes no part in what is written has it too. What holds nothing has none."""
+        return self.renamed(name, followed=False) if self.current not in (0, name) else self
+
     def in_sync(self) -> Generations:
         """The other side is known to hold ``current``."""
         return _bounded(self.current, (), self.past, shared=True)

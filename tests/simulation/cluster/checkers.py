@@ -93,13 +93,16 @@ def a_crash_forgets_nothing(sight: Sight, differ: dict[str, np.ndarray]) -> None
 
 
 def what_was_written_is_not_left_out(world: World) -> None:
-    """When a controller has died: a block that was written counts for the next one, or the map or the kernel names it."""
+    """When a controller has died: a block that was written counts for the next one, or the map or the kernel names it.
+
+    A write that is still on its way tells by its end: it sets bits where programs are attached, and else the disk counts it.
+    """
     primary = world.primary
     for record in primary.records():
         left_out = primary.left_out_on_disk(record)
         if left_out is None or not would_trust_the_map(world, record):
             continue
-        known = primary.map_on_disk(record) | world.kernel.dirty()
+        known = primary.map_on_disk(record) | world.kernel.dirty() | world.kernel.blocks_in_flight()
         wrong = np.flatnonzero(left_out & world.kernel.written_whole & ~known)
         if len(wrong):
             raise Violation(

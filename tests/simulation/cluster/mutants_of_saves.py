@@ -14,6 +14,7 @@ from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.volume import Volume
 from pydbt.core.primary.unwritten import Unwritten
 from pydbt.core.primary.wait_answers import WaitAnswers
+from pydbt.core.protocol.generations import Generations
 from pydbt.core.volume.saves import Resting, Withheld
 from pydbt.store.volume_state import VolumeState
 
@@ -70,4 +71,10 @@ def add(mutants: dict[str, Callable[[], AbstractContextManager]], instead: Calla
         primary_service,
         "before_attaching",
         _without_taints,
+    )
+    instead(
+        "one that is written down and not replicated to keeps an older name of the volume",
+        Generations,
+        "caught_up",
+        lambda self, name: self,
     )
