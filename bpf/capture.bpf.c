@@ -5,7 +5,7 @@
  * Compiled by pydbt/kernel/compiled.py once for a kernel, with -D from layout.py:
  *   ARG_*, OFF_*, SIZE_*, OP_*, BIT_*, PG_*	the running kernel, from its own BTF
  *   PYDBT_PAYLOAD, LOOP_HELPER, *_STEPS
- *   MARK_APART			1: with pydbt_mark()
+ *   MARK_APART			1: a task can be preempted inside a program
  * What differs between volumes comes in when the code is loaded: VALUE_*.
  *
  * The order inside a program is the promise:
@@ -20,9 +20,8 @@
  * same CPU (see kernel_fixes.h); an interrupt can, and then a *different* program
  * finds its own scratch, while the same one is refused by the kernel and counted
  * in recursion_misses, which the controller reads as loss. Where a task can be
- * preempted inside a program, pydbt_mark() sets the bits of writes for which
- * pydbt_submit() was refused, and the other way round: such a write is a lost
- * record, and no more.
+ * preempted inside a program, three more stand beside pydbt_submit():
+ * preempted.bpf.h.
  */
 
 #include "record.h"
@@ -47,6 +46,7 @@
 #define VALUE_HALF_OF_SUMS		0x707964627600000b	/* entries, a power of two */
 #define VALUE_LOOP_TAKEN		0x707964627600000c	/* see short_of_a_file(); 0: no loop device */
 #define VALUE_LOOP_DIRECT		0x707964627600000d
+#define VALUE_UNDERSTUDY		0x707964627600000e	/* 1 in the second copy of pydbt_submit() */
 #define VOLUME_VALUE(number) ({ \
 	u64 value; \
 	asm(NUMBER_LOADED(number) : "=r"(value)); \
@@ -76,7 +76,8 @@ BPF_RINGBUF_OUTPUT(pydbt_data, 1);
 #if LOOP_HELPER
 BPF_TABLE("array", u32, struct pydbt_sum, pydbt_sums, 1);
 BPF_TABLE("array", u32, struct pydbt_page, pydbt_zeros, 1);
-BPF_TABLE("percpu_array", u32, struct pydbt_page, pydbt_then, PYDBT_PROGRAMS);	/* what memory holds at completion */
+/* What memory holds at completion. */
+BPF_TABLE("percpu_array", u32, struct pydbt_page, pydbt_then, PYDBT_PROGRAM_BIO_COMPLETE + 1);
 #endif
 #endif
 BPF_F_TABLE("array", u32, struct pydbt_config, pydbt_config, 1, BPF_F_MMAPABLE);
@@ -103,6 +104,7 @@ struct walk {
 
 struct cpu_state {
 	struct pydbt_counters counters;
+	u64 bio;	/* see number_of() in preempted.bpf.h */
 	u64 tick;	/* the jiffy in which `now` was read */
 	u64 now;
 	struct walk walk;
@@ -413,6 +415,13 @@ static __always_inline void account(struct pydbt_counters *counters, const struc
 #define BIO_COPY_WORDS ((SIZE_bio_copy + 7) / 8)
 #define BIO_AT(field) (OFF_bio_##field - OFF_bio_copy)
 
+/* Whose state and walk pydbt_submit() has. */
+#if MARK_APART
+#define SUBMITTING (VOLUME_VALUE(VALUE_UNDERSTUDY) ? PYDBT_PROGRAM_UNDERSTUDY : PYDBT_PROGRAM_SUBMIT)
+#else
+#define SUBMITTING PYDBT_PROGRAM_SUBMIT
+#endif
+
 #if PYDBT_PAYLOAD
 #include "payload.bpf.h"
 #include "probe.bpf.h"
@@ -421,35 +430,9 @@ static __always_inline void account(struct pydbt_counters *counters, const struc
 /* ---- the programs -------------------------------------------------------- */
 
 #if MARK_APART
-/* What pydbt_submit() does before it records anything, in a small part of its time.
- * What one of both is refused for, the other one marks and counts. */
-int pydbt_mark(struct bpf_raw_tracepoint_args *ctx)
-{
-	u64 address = ctx->args[ARG_block_bio_queue_bio];
-	struct pydbt_config *config;
-	struct cpu_state *state;
-	struct extent extent;
-	u32 key = PYDBT_PROGRAM_MARK, zero = 0, opf, op, bytes;
-
-	opf = LOAD32(address, OFF_bio_bi_opf);
-	op = opf & OP_MASK;
-	if (!(op & 1) || !our_bio(LOAD64(address, OFF_bio_bi_bdev)))
-		return 0;
-	state = pydbt_state.lookup(&key);
-	config = pydbt_config.lookup(&zero);
-	if (!state || !config)
-		return 0;
-	bytes = LOAD32(address, OFF_bio_bi_size);
-	if (bytes) {
-		if (!clip(&extent, LOAD64(address, OFF_bio_bi_sector), bytes))
-			return 0;
-		account(&state->counters, &extent, op);
-		mark(config->active, &extent);
-	} else if (!(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) && !is_harmless_op(op)) {
-		state->counters.unknown_ops++;
-	}
-	return 0;
-}
+#include "preempted.bpf.h"
+#else
+#define is_anothers(state, address) false
 #endif
 
 int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
@@ -459,7 +442,7 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	struct pydbt_config *config;
 	struct cpu_state *state;
 	struct extent extent;
-	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0, opf, op, bytes;
+	u32 key = SUBMITTING, zero = 0, opf, op, bytes;
 	u64 sector, position;
 
 	opf = LOAD32(address, OFF_bio_bi_opf);
@@ -474,11 +457,13 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	bytes = LOAD32(address, OFF_bio_bi_size);
 	sector = LOAD64(address, OFF_bio_bi_sector);
 	if (bytes) {
-		if (!clip(&extent, sector, bytes))
+		if (!clip(&extent, sector, bytes) || is_anothers(state, address))
 			return 0;
 		account(&state->counters, &extent, op);
 		mark(config->active, &extent);
 	} else if (opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) {
+		if (is_anothers(state, address))
+			return 0;
 		extent = (struct extent){};	/* an order mark */
 	} else {
 		if (!is_harmless_op(op))	/* zone reset: no range to know */

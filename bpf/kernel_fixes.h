@@ -32,7 +32,7 @@
  * which may hold a mask. [head_of()]
  *
  * v7.0, a46023d5616e and f7d327654b88: a task can be preempted inside a program.
- * [pydbt_mark(); can_be_preempted() in layout.py]
+ * [preempted.bpf.h; can_be_preempted() in layout.py]
  *
  * v6.15 and stable kernels of 2025, f2fed441c69b ("loop: stop using
  * vfs_iter_{read,write} for buffered I/O"): a loop device takes a write for done of

@@ -132,7 +132,7 @@ static __always_inline bool copy_step(struct walk *walk, const struct pydbt_conf
 /* For bpf_loop(): 1 ends the loop. It has the walk of the only program that calls it. */
 int pydbt_steps_copy(u64 index)
 {
-	u32 key = PYDBT_PROGRAM_SUBMIT, zero = 0;
+	u32 key = SUBMITTING, zero = 0;
 	struct cpu_state *state = pydbt_state.lookup(&key);
 	struct pydbt_config *config = pydbt_config.lookup(&zero);
 

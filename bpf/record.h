@@ -96,7 +96,7 @@ struct pydbt_counters {
 	u64 ordinal;		/* events for which a record was wanted */
 	u64 sectors;		/* seen in the volume, whether a record was made or not */
 	u64 discard_sectors;	/* those of them that were REQ_OP_DISCARD */
-	u64 lost;		/* records for which the header ring had no room */
+	u64 lost;		/* records for which the header ring had no room; of the witness, writes without one */
 	u64 no_payload;
 	u64 unstable;
 	u64 unknown_ops;	/* writing operations whose blocks are not known */
@@ -106,7 +106,9 @@ struct pydbt_counters {
 #define PYDBT_PROGRAM_SUBMIT 0
 #define PYDBT_PROGRAM_REQUEST_COMPLETE 1
 #define PYDBT_PROGRAM_BIO_COMPLETE 2
-#define PYDBT_PROGRAM_MARK 3	/* only where programs can be preempted */
-#define PYDBT_PROGRAMS 4
+#define PYDBT_PROGRAM_MARK 3	/* this and the next two only where programs can be preempted */
+#define PYDBT_PROGRAM_UNDERSTUDY 4
+#define PYDBT_PROGRAM_WITNESS 5
+#define PYDBT_PROGRAMS 6
 
 #endif

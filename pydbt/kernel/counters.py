@@ -5,7 +5,7 @@ A count that must be zero while the volume counts as tracked has its own name he
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,9 @@ from pydbt.kernel.record import COUNTER_NAMES, COUNTERS, Program
 
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 _LOST = COUNTER_NAMES.index("lost")
+# Each write at its submission is counted by one of these. Where the last one is, it tells what the others were refused for.
+_SEEING = (Program.SUBMIT, Program.UNDERSTUDY, Program.WITNESS)
+_STOOD_IN_FOR = (Program.SUBMIT, Program.UNDERSTUDY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +31,17 @@ class Counters:
     submitted_sectors: int
     completed_sectors: int
     submitted_discard_sectors: int  # part of submitted_sectors that /sys counts apart
-    marked_sectors: int | None  # submitted as well, by the second program that marks; None where there is none
+    marked_sectors: int | None  # submitted as well, by the program that only marks; None where there is none
     lost_records: int  # submissions without room in the header ring; their bits are set
+    unrecorded: int  # submissions that no program was let record (bpf/preempted.bpf.h); their bits are set
     lost_completions: int
     no_payload: int  # records whose data did not fit
     unstable: int  # completions with Flag.UNSTABLE
     unknown_ops: int  # writes of a kind whose blocks are unknown: taints
     passthrough: int  # commands that bypass the block layer: taints
-    submit_misses: int  # events that the kernel did not deliver because the same program was active on that CPU
+    submit_misses: int  # events that no program of submissions has told of, because each was active on that CPU already
     completion_misses: int  # the same of completions: taints
-    mark_misses: int  # the same of the second program that marks; 0 where there is none
+    mark_misses: int  # the same of the program that only marks; 0 where there is none
     run_time_ns: int  # only while kernel.bpf_stats_enabled
     run_count: int
 
@@ -48,8 +52,8 @@ class Counters:
 
     @property
     def recursion_misses(self) -> int:
-        """Events of which no record can exist, because the kernel did not deliver them."""
-        return self.submit_misses + self.completion_misses
+        """Events that may have no record, because the kernel did not deliver them."""
+        return self.submit_misses + self.completion_misses + self.mark_misses + self.unrecorded
 
     @property
     def unmarked_misses(self) -> int:
@@ -67,26 +71,29 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: Mappi
     totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in program_fds}
     infos = {program: syscalls.program_info(fd) for program, fd in program_fds.items()}
     misses = {program: info.recursion_misses for program, info in infos.items()}
-    submit = totals[Program.SUBMIT]
+    telling = Program.WITNESS if Program.WITNESS in totals else Program.SUBMIT
     completions = (totals[Program.REQUEST_COMPLETE], totals[Program.BIO_COMPLETE])
+    recording = [totals[program] for program in (Program.SUBMIT, Program.UNDERSTUDY) if program in totals]
+    seeing = [totals[program] for program in _SEEING if program in totals]
 
-    def completed(name: str) -> int:
-        return sum(total[name] for total in completions)
+    def summed(parts: Iterable[dict[str, int]], name: str) -> int:
+        return sum(total[name] for total in parts)
 
     return Counters(
-        submitted_records=submit["ordinal"] - submit["lost"],
-        completed_records=completed("ordinal") - completed("lost"),
-        submitted_sectors=submit["sectors"],
-        completed_sectors=completed("sectors"),
-        submitted_discard_sectors=submit["discard_sectors"],
+        submitted_records=summed(recording, "ordinal") - summed(recording, "lost"),
+        completed_records=summed(completions, "ordinal") - summed(completions, "lost"),
+        submitted_sectors=summed(seeing, "sectors"),
+        completed_sectors=summed(completions, "sectors"),
+        submitted_discard_sectors=summed(seeing, "discard_sectors"),
         marked_sectors=totals[Program.MARK]["sectors"] if Program.MARK in totals else None,
-        lost_records=submit["lost"],
-        lost_completions=completed("lost"),
-        no_payload=submit["no_payload"],
-        unstable=completed("unstable"),
-        unknown_ops=max(totals[program]["unknown_ops"] for program in totals),
-        passthrough=completed("passthrough"),
-        submit_misses=misses[Program.SUBMIT],
+        lost_records=summed(recording, "lost"),
+        unrecorded=totals[Program.WITNESS]["lost"] if Program.WITNESS in totals else 0,
+        lost_completions=summed(completions, "lost"),
+        no_payload=summed(recording, "no_payload"),
+        unstable=summed(completions, "unstable"),
+        unknown_ops=max(total["unknown_ops"] for total in totals.values()),
+        passthrough=summed(completions, "passthrough"),
+        submit_misses=misses[telling],
         completion_misses=misses[Program.REQUEST_COMPLETE] + misses[Program.BIO_COMPLETE],
         mark_misses=misses.get(Program.MARK, 0),
         run_time_ns=sum(info.run_time_ns for info in infos.values()),
@@ -99,9 +106,10 @@ def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[P
     lost, stride = _LOST, (value_bytes + 7 & ~7) // 8
     total = 0
     for program, fd in program_fds.items():
+        if Program.WITNESS not in program_fds or program not in _STOOD_IN_FOR:
+            total += syscalls.program_info(fd).recursion_misses
         if program is Program.MARK:  # it makes no records
             continue
-        total += syscalls.program_info(fd).recursion_misses
         words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")
         total += sum(words[lost::stride])
     return total
@@ -109,8 +117,9 @@ def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[P
 
 def submitted_bytes(state_fd: int) -> int:
     """Bytes of the volume that were submitted since the programs were attached, whether a record was made or not."""
-    totals = _program_totals(state_fd, Program.SUBMIT, syscalls.map_info(state_fd).value_bytes, possible_cpus())
-    return totals["sectors"] * SECTOR_BYTES
+    info, cpus = syscalls.map_info(state_fd), possible_cpus()
+    seeing = [program for program in _SEEING if program < info.max_entries]  # those of an earlier version have fewer
+    return sum(_program_totals(state_fd, one, info.value_bytes, cpus)["sectors"] for one in seeing) * SECTOR_BYTES
 
 
 def _program_totals(fd: int, program: Program, value_bytes: int, cpus: int) -> dict[str, int]:

@@ -39,6 +39,10 @@ _LOOP_MODULE_BTF = VMLINUX_BTF.parent / "loop"
 Macros = dict[str, int]
 
 
+UNDERSTUDY = "UNDERSTUDY"
+"""The value that is 1 in the second copy of the program ``submit``, where there is one, and 0 in every other program."""
+
+
 def volume_values(volume: VolumeSpec, options: CaptureOptions, loop: LoopCommand | None = None) -> dict[str, int]:
     """What loaded programs know of the volume that they serve, and of its rings; named in bpf/capture.bpf.c.
 
@@ -58,6 +62,7 @@ def volume_values(volume: VolumeSpec, options: CaptureOptions, loop: LoopCommand
         "HEADER_RECORDS": options.header_ring_bytes // RECORD_BYTES,
         "BIO_BASED": int(volume.bio_based),
         "HALF_OF_SUMS": _sums(volume) // 2,
+        UNDERSTUDY: 0,
     }
 
 

@@ -17,9 +17,11 @@ from pydbt.kernel import syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.code import Code, MapShape, with_maps, with_values
 from pydbt.kernel.compiled import numbered_steps, numbered_values, source_text
+from pydbt.kernel.layout import UNDERSTUDY
 from pydbt.kernel.linked import link
 
 _PREFIX = "pydbt_"
+_UNDERSTUDY, _UNDERSTUDY_OF = _PREFIX + "understudy", _PREFIX + "submit"
 _LOG_TAIL_CHARACTERS = 4000
 
 
@@ -28,7 +30,8 @@ class VerifierRefused(MachineError):
 
 
 class Loaded:
-    """Each program is loaded once, at its first use, and each map is made at the first use of the code.
+    """Each program is loaded once, at its first use, and each map is made at the first use of the code. ``understudy`` is the
+    code of ``submit`` once more (bpf/preempted.bpf.h).
 
     ``values`` and ``sizes``: ``layout.volume_values`` and ``layout.map_sizes``. ``text``: what the code was compiled from, if
     not bpf/capture.bpf.c. MachineError when the kernel refuses a program.
@@ -39,7 +42,9 @@ class Loaded:
     ) -> None:
         text = text or source_text()
         self._btf, self._code = btf, code
-        self._values = {number: values[name] for number, name in numbered_values(text).items()}
+        numbers = numbered_values(text)
+        self._values = {number: values[name] for number, name in numbers.items()}
+        self._of_understudy = {number: 1 for number, name in numbers.items() if name == UNDERSTUDY}
         self._steps = {number: name for number, name in numbered_steps(text).items() if name in code.functions}
         self._maps = {shape.name: _make(shape, sizes) for shape in code.maps}
         self._programs: dict[str, int] = {}
@@ -80,8 +85,11 @@ class Loaded:
         return self._programs[name]
 
     def _load(self, name: str, tracepoint_type: int) -> int:
-        linked = link(name, self._code.functions[name], self._steps, self._code.functions)
-        filled = with_maps(with_values(linked.code, self._values), dict(enumerate(self._maps.values())))
+        function, values = name, self._values
+        if name == _UNDERSTUDY:
+            function, values = _UNDERSTUDY_OF, values | self._of_understudy
+        linked = link(function, self._code.functions[function], self._steps, self._code.functions)
+        filled = with_maps(with_values(linked.code, values), dict(enumerate(self._maps.values())))
         if len(linked.functions) == 1:
             return syscalls.load_program(filled, name, tracepoint_type)
         types_fd = syscalls.load_types(linked.types())

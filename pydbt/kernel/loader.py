@@ -73,7 +73,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
         code = code_for(text, macros, lambda: compile_programs(macros, find_headers()), kept)
         return Loaded(btf, code, values, sizes)
 
-    program, config, data_base, reason, watched = _build(btf, build, volume, options)
+    program, config, data_base, reason, watched = _build(btf, build, volume, options, programs)
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, programs, pin_dir)
@@ -97,7 +97,7 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
 
 
 def _build(
-    btf: Btf, build: Build, volume: VolumeSpec, options: CaptureOptions
+    btf: Btf, build: Build, volume: VolumeSpec, options: CaptureOptions, programs: Mapping[str, str]
 ) -> tuple[Loaded, np.ndarray, int, str, bool]:
     """The programs, their configuration, the data ring's base, why there is no payload, and ``Meta.memory_watched``."""
     config = np.zeros((), CONFIG)
@@ -106,7 +106,7 @@ def _build(
     if options.with_payload:
         try:
             builds = layout.payload_builds(btf)
-            program, watched = _build_within_budget(builds, build)
+            program, watched = _build_within_budget(builds, build, programs)
             shown = addresses.symbols(("page_offset_base", *_ENDS_OF_BUFFERS))
             with _Probe(program) as probe:
                 data_base = probe.ring_base()
@@ -132,13 +132,15 @@ def _direct_map(probe: _Probe, volume: VolumeSpec, page_struct_bytes: int, shown
         return addresses.find_direct_map(probe, disk, offset_bytes, page_struct_bytes, shown)
 
 
-def _build_within_budget(builds: Iterable[layout.Macros], build: Build) -> tuple[Loaded, bool]:
+def _build_within_budget(
+    builds: Iterable[layout.Macros], build: Build, programs: Mapping[str, str]
+) -> tuple[Loaded, bool]:
     """Programs whose loops this kernel's verifier accepts, with as many steps as possible, and whether they watch memory."""
     refusals = []
     for macros in builds:
         program = build(macros)
         try:
-            program.load(pins.PROGRAMS)
+            program.load(programs)
         except VerifierRefused as refusal:
             refusals.append(refusal)
             program.close()

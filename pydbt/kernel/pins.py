@@ -26,7 +26,7 @@ MOUNT_IT = f"mount -t bpf -o mode=0700 bpf {BPFFS}"
 """Without the mode everybody could make folders there (kernel/bpf/inode.c: bpf_fill_super)."""
 
 #: Changes whenever the programs, the records or the maps do: pins of another version are replaced, not reopened.
-PROGRAM_VERSION = 7
+PROGRAM_VERSION = 8
 #: These entries of meta are the same in every version, so that each can read what another version tracked.
 VOLUME_FIELDS = ("disk_major", "disk_minor", "start_sector", "size_sectors", "block_bytes", "bio_based")
 LAYOUT_FIELDS = ("level1_words", "coarse_words", "map_words", "group_words")
@@ -40,9 +40,8 @@ PROGRAMS = {
     "bio_complete": "block_bio_complete",
     "submit": "block_bio_queue",
 }
-#: Only where programs can be preempted: the bits and the count of writes that ``submit`` may miss. Before ``submit``, whose
-#: records promise that the bits are there.
-MARKER = {"mark": "block_bio_queue"}
+#: Only where programs can be preempted (bpf/preempted.bpf.h): beside ``submit``, and in the order of its text.
+BESIDE_SUBMIT = ("mark", "understudy", "witness")
 MAPS = ("config", "bits", "headers", "state", "bell")
 DATA_MAP = "data"
 
@@ -51,7 +50,9 @@ def programs(marks_apart: bool) -> dict[str, str]:
     """All programs of a volume, with their tracepoints, in the order in which they are attached."""
     if not marks_apart:
         return PROGRAMS
-    return {name: PROGRAMS[name] for name in PROGRAMS if name != "submit"} | MARKER | {"submit": PROGRAMS["submit"]}
+    mark, *behind = BESIDE_SUBMIT
+    completions = {name: tracepoint for name, tracepoint in PROGRAMS.items() if name != "submit"}
+    return completions | dict.fromkeys((mark, "submit", *behind), PROGRAMS["submit"])
 
 
 class OtherVersion(StateError):
@@ -88,7 +89,7 @@ class Meta:
     payload_reason: str  # the reason why payload is not available
     data_base: int  # kernel address of the data ring's first byte
     boot_id: str
-    marks_apart: bool  # with ``MARKER``
+    marks_apart: bool  # with ``BESIDE_SUBMIT``
     memory_watched: bool  # whether a change of a program's memory during its direct write is noticed
     shows_short_writes: bool  # false on a loop device of which it is not seen what its file took
 

@@ -26,6 +26,8 @@ class Program(IntEnum):
     REQUEST_COMPLETE = 1
     BIO_COMPLETE = 2
     MARK = 3
+    UNDERSTUDY = 4
+    WITNESS = 5
 
 
 #: One record as it lies in the header ring and as ``Capture.drain()`` returns it: struct pydbt_record. The core's RECORD is

@@ -19,7 +19,7 @@ def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
     """A value of a map is rounded up to 8 bytes for each CPU."""
     stride = value_bytes + 7 & ~7
     random = np.random.default_rng(cpus + value_bytes)
-    values = {key: random.integers(0, 1 << 40, stride * cpus // 8, "<u8").tobytes() for key in range(4)}
+    values = {key: random.integers(0, 1 << 40, stride * cpus // 8, "<u8").tobytes() for key in Program}
 
     def lookup(fd: int, key: int, size_bytes: int) -> bytes:
         assert fd == 7 and size_bytes == len(values[key])
@@ -33,7 +33,10 @@ def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
     assert everything.marked_sectors is None and everything.unmarked_misses == 60
     assert read_lost(7, value_bytes, cpus, programs) == everything.lost
     assert everything.lost == everything.lost_records + everything.lost_completions + 60
-    marked = read_counters(7, value_bytes, cpus, programs | {Program.MARK: 4})
+    apart = programs | {Program.MARK: 4, Program.UNDERSTUDY: 5, Program.WITNESS: 6}
+    marked = read_counters(7, value_bytes, cpus, apart)
     assert marked.marked_sectors is not None and marked.mark_misses == 40
+    assert marked.submit_misses == 60, "what the witness was not shown"
     assert marked.unmarked_misses == 30, "what submit missed is marked"
-    assert read_lost(7, value_bytes, cpus, programs | {Program.MARK: 4}) == marked.lost == everything.lost
+    assert read_lost(7, value_bytes, cpus, apart) == marked.lost
+    assert marked.lost == marked.lost_records + marked.lost_completions + marked.unrecorded + 30 + 40 + 60

@@ -1,4 +1,4 @@
-"""Where a task can be preempted inside a program, two programs mark each write: what one is refused for, the other marks."""
+"""Where a task can be preempted inside a program, others stand beside ``submit``: what one is refused for, another one does."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import mmap
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from pydbt.core.tracking.capture_record import RecordKind
 from pydbt.core.units import MIB
 from pydbt.kernel import pins, syscalls
 from pydbt.kernel.capture import Capture, CaptureOptions
@@ -20,8 +21,8 @@ from pydbt.kernel.counters import _program_totals, possible_cpus
 from pydbt.kernel.record import Program
 from pydbt.kernel.spec import to_json
 from tests.lab.disks import Device, loop_device
-from tests.lab.patience import wait_until
-from tests.lab.tracking import ADDRESSES, PAYLOAD, blocks_set, new_pin_dir, spec_of, wait_quiet
+from tests.lab.patience import run, wait_until
+from tests.lab.tracking import ADDRESSES, PAYLOAD, Rebuilt, blocks_set, new_pin_dir, spec_of, wait_quiet
 
 BLOCK = 4096
 
@@ -31,6 +32,12 @@ from pydbt.kernel import layout, loader
 layout.can_be_preempted = lambda _: {answer}
 loader.main()
 """
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where compiled code is kept: each build is compiled once."""
+    return tmp_path_factory.mktemp("kept")
 
 
 @contextlib.contextmanager
@@ -47,7 +54,7 @@ def attached(device: Device, options: CaptureOptions, kept: Path, preemptible: b
     try:
         words = [sys.executable, "-c", LOADER.format(answer=preemptible)]
         done = subprocess.run(words, input=json.dumps(request), capture_output=True, text=True, check=True)
-        assert json.loads(done.stdout) == {}
+        assert json.loads(done.stdout) == {}, done.stderr
         yield pin_dir
     finally:
         Capture.remove_pins(pin_dir)
@@ -83,59 +90,138 @@ def sectors_of(pin_dir: Path, name: str) -> int:
         os.close(fd)
 
 
-def sees(pin_dir: Path, name: str, device: Device) -> bool:
-    before = sectors_of(pin_dir, name)
-    write_at(device, 1)
-    return sectors_of(pin_dir, name) > before
+def runs(pin_dir: Path, name: str) -> int:
+    program = syscalls.obj_get(pin_dir / name)
+    try:
+        return syscalls.program_info(program).run_count
+    finally:
+        os.close(program)
 
 
-@contextlib.contextmanager
-def blind(pin_dir: Path, device: Device, *names: str) -> Iterator[None]:
+def make_blind(pin_dir: Path, device: Device, *names: str) -> None:
     """These programs see no event, as while a task is preempted inside each of them. Writes to block 1."""
     for name in names:
-        (pin_dir / f"link_{name}").unlink()
-    # The kernel detaches a while later.
-    wait_until(lambda: not any(sees(pin_dir, name, device) for name in names), f"{names} see nothing")
-    yield
-    for name in names:
-        program = syscalls.obj_get(pin_dir / name)
-        try:
-            link = syscalls.open_raw_tracepoint(program)
-            syscalls.obj_pin(link, pin_dir / f"link_{name}")
-            os.close(link)
-        finally:
-            os.close(program)
+        link = pin_dir / f"link_{name}"
+        link.unlink()
+        placeholder = syscalls.obj_get(pin_dir / "config")  # who opens the pins looks whether something is there
+        syscalls.obj_pin(placeholder, link)
+        os.close(placeholder)
+
+    def see_nothing() -> bool:
+        before = [runs(pin_dir, name) for name in names]
+        write_at(device, 1)
+        return [runs(pin_dir, name) for name in names] == before
+
+    counting = syscalls.enable_run_time()
+    try:
+        wait_until(see_nothing, f"{names} see nothing")  # the kernel detaches a while later
+    finally:
+        os.close(counting)
+
+
+def follow(capture: Capture, device: Device, work: Callable[[], object]) -> Rebuilt:
+    """What the records say of the work, and that it is what the disk has."""
+    replica = Rebuilt(capture, device.contents())
+    replica.follow(work)
+    replica.check_equals(device)
+    return replica
+
+
+def submissions(replica: Rebuilt) -> list[int]:
+    submitted = replica.records[replica.records["kind"] == RecordKind.SUBMIT]
+    return (submitted["sector"] * 512 // BLOCK).tolist()
 
 
 @pytest.mark.parametrize("options", [ADDRESSES, PAYLOAD], ids=["addresses", "payload"])
-def test_both_programs_mark_and_count_the_same_writes(tmp_path: Path, options: CaptureOptions) -> None:
-    with loop_device(tmp_path, 64 * MIB) as device, attached(device, options, tmp_path) as pin_dir:
-        assert {path.name for path in pin_dir.iterdir()} >= {*pins.MARKER, "link_mark"}
+def test_a_write_is_marked_twice_and_recorded_once(tmp_path: Path, kept: Path, options: CaptureOptions) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, options, kept) as pin_dir:
+        assert {path.name for path in pin_dir.iterdir()} >= {*pins.BESIDE_SUBMIT, "link_mark", "link_witness"}
         with reopened(pin_dir) as capture:
             write_at(device, 3, 4, 900)
             wait_quiet(capture)
+            records = capture.drain()
+            assert (records["kind"] == RecordKind.SUBMIT).sum() == 3
+            capture.release(records)
             counters = capture.counters()
             assert counters.marked_sectors == counters.submitted_sectors == 3 * 8
             assert counters.lost == counters.unmarked_misses == counters.mark_misses == 0
+            assert sectors_of(pin_dir, "understudy") == sectors_of(pin_dir, "witness") == 0
             assert blocks_set(capture.active_words()).tolist() == [3, 4, 900]
 
 
-@pytest.mark.parametrize("name", ["submit", "mark"])
-def test_a_write_that_one_program_is_refused_for_is_marked_by_the_other(tmp_path: Path, name: str) -> None:
-    with loop_device(tmp_path, 64 * MIB) as device, attached(device, ADDRESSES, tmp_path) as pin_dir:
-        (other,) = {"submit", "mark"} - {name}
-        with blind(pin_dir, device, name, "request_complete", "bio_complete"):
+@pytest.mark.parametrize("name", ["submit", "understudy"])
+def test_what_one_is_refused_for_is_recorded_by_the_other_with_its_data(tmp_path: Path, kept: Path, name: str) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, PAYLOAD, kept) as pin_dir:
+        (other,) = {"submit", "understudy"} - {name}
+        make_blind(pin_dir, device, name)
+        with reopened(pin_dir) as capture:
+            wait_quiet(capture)
+            capture.release(capture.drain())
             before = sectors_of(pin_dir, name), sectors_of(pin_dir, other)
+            replica = follow(capture, device, lambda: write_at(device, 7, 8, 7))
+            assert submissions(replica) == [7, 8, 7]
+            assert (sectors_of(pin_dir, name), sectors_of(pin_dir, other)) == (before[0], before[1] + 3 * 8)
+            assert capture.lost_count() == capture.counters().lost == 0
+
+
+def test_a_write_that_both_are_refused_for_is_marked_and_counts_as_lost(tmp_path: Path, kept: Path) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, PAYLOAD, kept) as pin_dir:
+        make_blind(pin_dir, device, "submit", "understudy", "mark", "request_complete", "bio_complete")
+        with reopened(pin_dir) as capture:
+            before, sectors = capture.lost_count(), capture.counters().submitted_sectors
             write_at(device, 7, 8)
-            assert sectors_of(pin_dir, name) == before[0] and sectors_of(pin_dir, other) == before[1] + 2 * 8
+            assert capture.lost_count() == capture.counters().lost == before + 2
+            assert capture.counters().submitted_sectors == sectors + 2 * 8
+            assert blocks_set(capture.active_words()).tolist() == [1, 7, 8]
+
+
+@pytest.mark.parametrize("name", ["mark", "submit"])
+def test_a_write_that_one_program_is_refused_for_is_marked_by_another(tmp_path: Path, kept: Path, name: str) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, ADDRESSES, kept) as pin_dir:
+        make_blind(pin_dir, device, name, "request_complete", "bio_complete")
+        before = sectors_of(pin_dir, name)
+        write_at(device, 7, 8)
+        assert sectors_of(pin_dir, name) == before
         with reopened(pin_dir) as capture:
             assert blocks_set(capture.active_words()).tolist() == [1, 7, 8]
 
 
-def test_where_no_program_can_be_preempted_each_write_is_marked_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["submit", "understudy"])
+def test_a_note_that_the_witness_left_behind_deceives_nobody(tmp_path: Path, kept: Path, name: str) -> None:
+    """``mark`` clears it at the next write of the same bio. One thread's direct writes have the same few bios all the time."""
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, PAYLOAD, kept) as pin_dir:
+        (other,) = {"submit", "understudy"} - {name}
+        make_blind(pin_dir, device, "witness", other)
+        with reopened(pin_dir) as capture:
+            wait_quiet(capture)
+            capture.release(capture.drain())
+            before = sectors_of(pin_dir, name)
+            replica = follow(capture, device, lambda: write_at(device, *range(2, 40)))
+            assert submissions(replica) == list(range(2, 40))
+            assert sectors_of(pin_dir, name) == before + 38 * 8
+
+
+@pytest.mark.parametrize("blind", [(), ("submit",)], ids=["all", "understudy"])
+def test_many_writers_at_once_are_recorded_once_each(tmp_path: Path, kept: Path, blind: tuple[str, ...]) -> None:
+    """Bios that share a place for their notes are left to the understudy, and none to nobody."""
+    script = Path(__file__).with_name("direct_writes.py")
+    with loop_device(tmp_path, 128 * MIB) as device, attached(device, PAYLOAD, kept) as pin_dir:
+        make_blind(pin_dir, device, *blind)
+        with reopened(pin_dir) as capture:
+            wait_quiet(capture)
+            capture.release(capture.drain())
+            before = capture.counters().submitted_records
+            replica = follow(capture, device, lambda: run(sys.executable, script, device.path, 16, 0))
+            counters = capture.counters()
+            assert len(submissions(replica)) == counters.submitted_records - before
+            assert counters.submitted_sectors == counters.marked_sectors, "each once"
+            assert sectors_of(pin_dir, "witness") == capture.lost_count() == 0
+
+
+def test_where_no_program_can_be_preempted_each_write_is_marked_once(tmp_path: Path, kept: Path) -> None:
     with (
         loop_device(tmp_path, 64 * MIB) as device,
-        attached(device, ADDRESSES, tmp_path, preemptible=False) as pin_dir,
+        attached(device, ADDRESSES, kept, preemptible=False) as pin_dir,
         reopened(pin_dir) as capture,
     ):
         write_at(device, 5)

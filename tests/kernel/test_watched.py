@@ -18,8 +18,8 @@ from tests.lab.images import differing_of
 from tests.lab.patience import run
 from tests.lab.tracking import PAYLOAD, Rebuilt, tracked
 
-# Anonymous memory that is pushed out to swap, a few pages at a time, and changed at once, while it is written. It breathes, so that
-# a reader on a busy machine finds room for the data.
+# Anonymous memory that is pushed out to swap, a few pages at a time, and changed at once, while it is written. It breathes, so
+# that a reader on a busy machine finds room for the data.
 _SWAPPING = """
 import mmap, os, sys, time
 memory = mmap.mmap(-1, 8 << 20, flags=mmap.MAP_ANONYMOUS | mmap.MAP_PRIVATE)

@@ -171,7 +171,7 @@ def _capture_programs(pin_dir: Path, stack: contextlib.ExitStack) -> Sequence[in
     """Descriptors of the capture programs, for their cost alone; none when they are being replaced just now."""
     found = []
     with contextlib.suppress(OSError):
-        for name in (*pins.PROGRAMS, *pins.MARKER):
+        for name in (*pins.PROGRAMS, *pins.BESIDE_SUBMIT):
             found.append(syscalls.obj_get(pin_dir / name))
             stack.callback(os.close, found[-1])
     return found
