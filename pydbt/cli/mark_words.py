@@ -21,10 +21,12 @@ def marks_words(report: View) -> str:
 
 
 def _held_words(mark: View) -> str:
-    held, missing = mark.texts("held_by"), mark.texts("not_held_by")
-    words = f"held by {', '.join(map(printable, held))}" if held else "not acknowledged yet"
-    if missing:
-        words = f"{words if held else 'held by nobody'}, not by {', '.join(map(printable, missing))}"
+    held, missing, unknown = (
+        ", ".join(map(printable, mark.texts(key))) for key in ("held_by", "not_held_by", "perhaps_held_by")
+    )
+    words = "not known to be held" if unknown else "held by nobody" if missing else "not acknowledged yet"
+    words = f"held by {held}" if held else words
+    words += (f", not by {missing}" if missing else "") + (f", unknown of {unknown}" if unknown else "")
     return f"{mark_name(mark)} {words}{_lacks(mark)}"
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from pydbt.controller.control import ControlServer
-from pydbt.controller.primary.leftover import pin_dir_of, warn_of_others
-from pydbt.controller.registry import registered_primary
+from pydbt.controller.control import ControlServer, write_saved_status
+from pydbt.controller.primary.leftover import detach_leftover, pin_dir_of, warn_of_others
+from pydbt.controller.primary.stopped import with_present_figures
+from pydbt.controller.registry import forget, registered_primary
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
+from pydbt.posix.boot import boot_id
 from pydbt.store.map_file import MAP_FILE_NAME, load_map, save_map
 from pydbt.store.map_image import MapHeader
 from pydbt.store.secondary_record import SecondaryRecord
@@ -68,6 +71,40 @@ def test_down_keeps_every_block_that_a_dead_controller_had_tracked(tmp_path: Pat
         firsts, counts = loaded[1].extents()
         assert list(zip(firsts.tolist(), counts.tolist(), strict=True)) == [(7, 1), (2003, 1)]
         assert command("down", "--state", tmp_path / "state").output == "nothing was running\n"
+    finally:
+        Capture.remove_pins(pins)
+
+
+def test_the_programs_of_the_other_side_on_this_machine_are_not_those_of_a_promoted_replica(
+    tmp_path: Path, disk: str
+) -> None:
+    """Both sides have the volume's name, and so have their programs: the device tells whose they are."""
+    state, capture = _track(disk, tmp_path / "state")
+    pins, replica = pin_dir_of(state), tmp_path / "replica"
+    replica.mkdir()
+    try:
+        capture.close()
+        with loop_over(image(tmp_path / "target.img", 16 * MIB)) as target:
+            device = BlockDevice.identify(str(target))
+            promoted = replace(
+                state, source_path=device.path, source=device.identity(), secondaries=(), boot_id=boot_id(),
+                disk_sequence=device.disk_sequence(),
+            )  # fmt: skip
+            save_state(replica, promoted)
+            write_saved_status(replica, {"role": "primary", "mode": "stopped", "secondaries": []})
+            told = command("status", "--state", replica)
+            assert told.code == 9 and "no controller is running" in told.errors and "tracked" not in told.errors, told
+            assert not with_present_figures(replica, {"role": "primary", "secondaries": []})["tracked"]
+            command("status", "--state", tmp_path / "state").refused(9, "no controller is running", "still tracked")
+            with registered_primary(BlockDevice.identify(disk), tmp_path / "state"):
+                pass  # its run was killed since
+            assert command("down", "--state", replica).output == "nothing was running\n" and pins.exists()
+            assert not detach_leftover(replica) and pins.exists(), "as by a demotion"
+        assert command("down", "--state", replica).output == "nothing was running\n" and pins.exists(), "it is gone"
+        forget(BlockDevice.identify(disk))
+        assert "detached now" in command("down", "--state", replica).output and not pins.exists(), (
+            "nobody else knows them"
+        )
     finally:
         Capture.remove_pins(pins)
 

@@ -18,7 +18,7 @@ from pydbt.store.replica_state import save_record
 
 MARK = {
     "name": "before migration 14", "moment": "2026-01-02T03:04:05.678Z", "synced": True, "partly": False, "held_by": ["a:1"],
-    "not_held_by": [],
+    "not_held_by": [], "perhaps_held_by": [],
 }  # fmt: skip
 
 
@@ -31,6 +31,15 @@ MARK = {
         ({"held_by": [], "moment": None}, '"before migration 14" not acknowledged yet'),
         ({"not_held_by": ["b:2"], "moment": None}, '"before migration 14" held by a:1, not by b:2'),
         ({"held_by": [], "not_held_by": ["b:2"], "moment": None}, '"before migration 14" held by nobody, not by b:2'),
+        ({"perhaps_held_by": ["b:2"], "moment": None}, '"before migration 14" held by a:1, unknown of b:2'),
+        (
+            {"held_by": [], "perhaps_held_by": ["b:2"], "moment": None},
+            '"before migration 14" not known to be held, unknown of b:2',
+        ),
+        (
+            {"held_by": [], "not_held_by": ["b:2"], "perhaps_held_by": ["c:3"], "moment": None},
+            '"before migration 14" not known to be held, not by b:2, unknown of c:3',
+        ),
     ],
 )
 def test_a_mark_tells_who_holds_it_and_what_it_lacks(changes: dict[str, Any], words: str) -> None:

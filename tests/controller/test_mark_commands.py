@@ -9,7 +9,7 @@ import pytest
 
 from pydbt.controller.primary import state_save
 from pydbt.controller.primary.configuring import Joining
-from pydbt.controller.primary.mark_commands import answer_mark
+from pydbt.controller.primary.mark_commands import answer_mark, marks_report
 from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.primary.volume import MARKS_KEY, Volume
 from pydbt.controller.requests import Request
@@ -85,3 +85,18 @@ def test_a_disk_that_takes_nothing_is_named_in_the_answer(volume: Volume, monkey
     writes.carry_out()
     assert isinstance(request.error, PydbtError) and request.error.exit_code == StateError.exit_code
     assert "is held, but" in str(request.error) and "No space left" in str(request.error)
+
+
+@pytest.mark.parametrize(
+    ("stands", "key"),
+    [
+        (Holding.HELD, "held_by"),
+        (Holding.MISSED, "not_held_by"),
+        (Holding.DOUBTFUL, "perhaps_held_by"),
+        (Holding.ON_THE_WAY, None),
+    ],
+)
+def test_a_secondary_of_which_nobody_knows_is_named_apart(volume: Volume, stands: Holding, key: str | None) -> None:
+    volume.fanout.marks.known[0].peers[1] = stands
+    (told,) = marks_report(volume)
+    assert [name for name in ("held_by", "not_held_by", "perhaps_held_by") if getattr(told, name)] == [key] * bool(key)

@@ -14,7 +14,14 @@ from pathlib import Path
 from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.primary.armed import arming_of, as_tracked
 from pydbt.controller.primary.below_watch import without_look
-from pydbt.controller.primary.leftover import detach_leftover, let_go, merge_into_maps, pin_dir_of, source_of
+from pydbt.controller.primary.leftover import (
+    are_of_other_side,
+    detach_leftover,
+    let_go,
+    merge_into_maps,
+    pin_dir_of,
+    source_of,
+)
 from pydbt.controller.primary.programs import gap_in_tracking
 from pydbt.core.errors import BusyError, PydbtError
 from pydbt.device.block import DirectReader
@@ -59,7 +66,7 @@ def end_tracking(state_dir: Path, *, only_unused: bool = False) -> Ended:
     if state is None:
         return Ended(detached=False)
     pins, device = pin_dir_of(state), source_of(state)
-    if not any(volume_of(name) == pins.name for name in pinned_names()):
+    if not any(volume_of(name) == pins.name for name in pinned_names()) or are_of_other_side(state, state_dir):
         return Ended(detach_leftover(state_dir))  # a freeze or snapshot of a run that was killed may be left
     if only_unused and device is not None and is_used(device):
         raise BusyError(

@@ -37,9 +37,42 @@ def is_tracked(state_dir: str | os.PathLike[str]) -> bool:
     """Whether the programs of the volume of a state directory are in the kernel; False when that is unknown."""
     try:
         state = load_state(state_dir)
-        return state is not None and pin_dir_of(state).name in pinned_names()
+        return state is not None and pin_dir_of(state).name in pinned_names() and not tracks_another(state)
     except (PydbtError, OSError):
         return False
+
+
+def tracks_another(state: VolumeState) -> bool:
+    """Whether the programs of the volume track another device than that of this side, for example of its other side, if that is
+    on this machine: its programs have the same name. False when that is unknown. MachineError."""
+    return bool(_tracked_elsewhere(state))
+
+
+def are_of_other_side(state: VolumeState, state_dir: str | os.PathLike[str]) -> bool:
+    """Whether they belong to another state directory of the same volume, which knows the device that they track. MachineError."""
+    return any(_is_kept_elsewhere(device, state, state_dir) for device in _tracked_elsewhere(state))
+
+
+def _tracked_elsewhere(state: VolumeState) -> list[BlockDevice]:
+    own = source_of(state)
+    found = [one.device for one in pinned_programs() if volume_of(one.name) == state.uuid.hex]
+    return [device for device in found if device is not None and _is_another(device, own, state)]
+
+
+def _is_another(device: BlockDevice, own: BlockDevice | None, state: VolumeState) -> bool:
+    if own is None:  # it is gone, or something else has its path
+        return bool(differing_kinds(state.source, device.identity()))
+    return device.number != own.number
+
+
+def _is_kept_elsewhere(device: BlockDevice, state: VolumeState, state_dir: str | os.PathLike[str]) -> bool:
+    place = state_dir_of(device)
+    if place is None or os.path.realpath(place) == os.path.realpath(state_dir):
+        return False
+    with contextlib.suppress(StateError):
+        other = load_state(place)
+        return other is not None and other.uuid == state.uuid
+    return False
 
 
 def hold_file_of(state: VolumeState) -> Path:
@@ -78,7 +111,7 @@ def detach_leftover(state_dir: str | os.PathLike[str]) -> bool:
     from pydbt.kernel.replace import finish_replacement, tracked_words
 
     pin_dir = pin_dir_of(state)
-    if not any(volume_of(name) == pin_dir.name for name in pinned_names()):
+    if not any(volume_of(name) == pin_dir.name for name in pinned_names()) or are_of_other_side(state, state_dir):
         return False
     finish_replacement(pin_dir)  # of which only the new programs may be there
     if not pin_dir.exists():
@@ -184,7 +217,8 @@ def source_of(state: VolumeState) -> BlockDevice | None:
         source = BlockDevice.identify(state.source_path)
     except PydbtError:
         return None
-    return None if differing_kinds(state.source, source.identity()) else source
+    has_medium = source.size_sectors > 0  # a loop device without its file stays, and has no names
+    return source if has_medium and not differing_kinds(state.source, source.identity()) else None
 
 
 def merge_into_maps(state_dir: str | os.PathLike[str], state: VolumeState, words: np.ndarray) -> None:

@@ -97,7 +97,8 @@ def _report(volume: Volume, known: KnownMark) -> SetMarkReport:
         partly=mark.partly,
         uncertain_bytes=known.uncertain_bytes,
         held_by=tuple(by_state.get(Holding.HELD, ())),
-        not_held_by=tuple(by_state.get(Holding.DOUBTFUL, []) + by_state.get(Holding.MISSED, [])),
+        not_held_by=tuple(by_state.get(Holding.MISSED, ())),
+        perhaps_held_by=tuple(by_state.get(Holding.DOUBTFUL, ())),
     )
 
 

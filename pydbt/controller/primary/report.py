@@ -147,8 +147,8 @@ class TransactionsReport:
 @dataclass(frozen=True, slots=True)
 class SetMarkReport:
     """A mark that was set. ``number``: 16 hexadecimal digits. ``synced``: file systems were written out first; ``partly``: but
-    not all. ``uncertain_bytes``: blocks that were uncertain there. ``held_by``, ``not_held_by``: addresses of secondaries; to
-    others it is on its way."""
+    not all. ``uncertain_bytes``: blocks that were uncertain there. ``held_by``, ``not_held_by``: addresses of secondaries;
+    ``perhaps_held_by``: those of which it is not known. To others it is on its way."""
 
     name: str
     number: str
@@ -158,6 +158,7 @@ class SetMarkReport:
     uncertain_bytes: int
     held_by: tuple[str, ...]
     not_held_by: tuple[str, ...]
+    perhaps_held_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydbt.controller.primary.armed import arming_of
 from pydbt.controller.primary.below_watch import changed_since
 from pydbt.controller.primary.configuring import load_staged
 from pydbt.controller.primary.gate import gate_report
-from pydbt.controller.primary.leftover import pin_dir_of
+from pydbt.controller.primary.leftover import pin_dir_of, tracks_another
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.device.clean import is_untouched
@@ -138,12 +138,14 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     """None: nobody knows."""
     if state.boot_id != boot_id() or not _is_same_attachment(state):
         return _untouched_since(state)
-    if _missed(state):
-        return None
     # Only now: no other command needs the eBPF side.
     from pydbt.kernel.replace import tracked_words
 
     try:
+        if tracks_another(state):
+            return _untouched_since(state)
+        if _missed(state):
+            return None
         words = tracked_words(pin_dir_of(state))
     except (PydbtError, OSError):
         return None

@@ -106,7 +106,7 @@ def _newest_mark(status: View, subject: Subject) -> tuple[str, str, str]:
     """Number, name and what is known of the newest mark of a secondary: ``held``, ``lost``, or empty while it is on its way."""
     newest = next(iter(status.parts("marks")), View({}))
     stands = "held" if not subject or subject in newest.texts("held_by") else ""
-    if subject and subject in newest.texts("not_held_by"):
+    if subject and subject in (*newest.texts("not_held_by"), *newest.texts("perhaps_held_by")):
         stands = "lost"
     return newest.text("number") or "", newest.text("name") or "", stands
 

@@ -152,6 +152,8 @@ def _of_a_secondary(report: View) -> str:
         words.append(
             "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
         )
-    words += [report.text("problem") or "", report.text("target_problem") or "", cluster_words(report)]
+    problem, target_problem = report.text("problem") or "", report.text("target_problem") or ""
+    # It starts again because of its target most of the time, and then one is a part of the other.
+    words += [problem, "" if target_problem in problem else target_problem, cluster_words(report)]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

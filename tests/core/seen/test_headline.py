@@ -112,6 +112,16 @@ def test_a_secondary_tells_how_long_its_primary_is_silent() -> None:
     assert headline(View(broken), NOW).endswith(str(broken["target_problem"]))
 
 
+def test_one_failure_of_a_target_is_named_once_and_two_failures_are_both_named() -> None:
+    words = "TARGET /dev/x cannot be written at byte 4096: Input/output error"
+    down = {"role": "secondary", "mode": "restarting", "replica_state": "inconsistent", "target_problem": words}
+    for problem in (f"the secondary's target failed: {words}", words):
+        told = headline(View({**down, "problem": problem}), NOW)
+        assert told == f"the replica is inconsistent; restarting; {problem}"
+    told = headline(View({**down, "problem": "replica.json cannot be written"}), NOW)
+    assert told.endswith(f"restarting; replica.json cannot be written; {words}")
+
+
 def test_it_is_the_first_row_and_a_time_that_is_none_is_left_out() -> None:
     assert rows(View(WELL))[0][0] == "state"
     assert line(mode_since="yesterday") == "up to date; normal"

@@ -11,8 +11,16 @@ from pydbt.core.seen.view import View
 HELD, LOST = (names.MARK_HELD, "a"), (names.MARK_LOST, "a")
 
 
-def primary(held_by: tuple[str, ...] = (), not_held_by: tuple[str, ...] = (), number: str = "9") -> View:
-    mark = {"name": "a", "number": number, "held_by": list(held_by), "not_held_by": list(not_held_by)}
+def primary(
+    held_by: tuple[str, ...] = (),
+    not_held_by: tuple[str, ...] = (),
+    number: str = "9",
+    perhaps_held_by: tuple[str, ...] = (),
+) -> View:
+    mark = {
+        "name": "a", "number": number, "held_by": list(held_by), "not_held_by": list(not_held_by),
+        "perhaps_held_by": list(perhaps_held_by),
+    }  # fmt: skip
     secondaries = [{"secondary": name, "mode": "normal", "replica_state": "up-to-date"} for name in ("x:1", "y:1")]
     return View({"role": "primary", "secondaries": secondaries, "marks": [mark]})
 
@@ -33,6 +41,9 @@ def test_it_is_told_of_each_secondary_once_it_holds_it_or_may_not() -> None:
     assert told(changes, primary(("x:1",), number="10"), 2.0) == [(*HELD, "x:1")]
     assert told(changes, primary(("x:1",), ("y:1",), "10"), 3.0) == [(*LOST, "y:1")]
     assert told(changes, primary(("x:1", "y:1"), number="10"), 4.0) == [(*HELD, "y:1")]
+    unknown = primary(("x:1",), number="11", perhaps_held_by=("y:1",))
+    assert told(changes, unknown, 5.0) == [(*HELD, "x:1"), (*LOST, "y:1")], "it is unknown, and a person should look"
+    assert not told(changes, primary(("x:1",), ("y:1",), "11"), 6.0), "it was told before"
 
 
 def test_a_secondary_tells_what_it_holds() -> None:
