@@ -432,7 +432,7 @@ static __always_inline void account(struct pydbt_counters *counters, const struc
 #if MARK_APART
 #include "preempted.bpf.h"
 #else
-#define is_anothers(state, address) false
+#define is_anothers(state, config, address) false
 #endif
 
 int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
@@ -457,12 +457,12 @@ int pydbt_submit(struct bpf_raw_tracepoint_args *ctx)
 	bytes = LOAD32(address, OFF_bio_bi_size);
 	sector = LOAD64(address, OFF_bio_bi_sector);
 	if (bytes) {
-		if (!clip(&extent, sector, bytes) || is_anothers(state, address))
+		if (!clip(&extent, sector, bytes) || is_anothers(state, config, address))
 			return 0;
 		account(&state->counters, &extent, op);
 		mark(config->active, &extent);
 	} else if (opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) {
-		if (is_anothers(state, address))
+		if (is_anothers(state, config, address))
 			return 0;
 		extent = (struct extent){};	/* an order mark */
 	} else {

@@ -18,7 +18,10 @@
  *
  * A note is left behind when the witness is refused, which counts as a lost record.
  * It could deceive the next write of the same bio only if pydbt_mark() is refused for
- * that one, which counts as a lost record too.
+ * that one. So once the witness was refused, what pydbt_mark() is refused for counts
+ * as lost too. No other note is left behind: config->apart is 0 until all of them
+ * are attached, then 1, and notes are left. From 2 on every write that comes to the
+ * understudy and to the witness has come to pydbt_submit() with 1.
  */
 
 #define NOTE_BITS 9
@@ -71,18 +74,18 @@ static __always_inline bool take_note_away(u64 bio, u32 understudy)
 }
 
 /* Whether pydbt_submit(), or its understudy, has to leave this write to another program. */
-static __always_inline bool is_anothers(struct cpu_state *state, u64 address)
+static __always_inline bool is_anothers(struct cpu_state *state, const struct pydbt_config *config, u64 address)
 {
-	u64 bio = number_of(state, address);
+	u64 bio = number_of(state, address), apart = *(volatile u64 *)&config->apart;
 	u32 understudy = VOLUME_VALUE(VALUE_UNDERSTUDY);
 
 	if (understudy) {
 		struct pydbt_note *note = note_of(bio, 0);
 
-		if (!note || *(volatile u64 *)&note->bio == bio)
+		if (apart < 2 || !note || *(volatile u64 *)&note->bio == bio)
 			return true;
 	}
-	return !leave_note(bio, understudy);
+	return apart && !leave_note(bio, understudy);
 }
 
 int pydbt_mark(struct bpf_raw_tracepoint_args *ctx)
@@ -133,7 +136,7 @@ int pydbt_witness(struct bpf_raw_tracepoint_args *ctx)
 	if (!state || !config)
 		return 0;
 	bio = number_of(state, address);
-	if (take_note_away(bio, 0) | take_note_away(bio, 1))
+	if (take_note_away(bio, 0) | take_note_away(bio, 1) || *(volatile u64 *)&config->apart < 2)
 		return 0;
 	bytes = LOAD32(address, OFF_bio_bi_size);
 	if (bytes) {

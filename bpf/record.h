@@ -80,7 +80,8 @@ struct pydbt_config {
 	u64 page_offset_base;	/* address of physical page 0 in the direct map */
 	u64 vmemmap_base;	/* address of its struct page */
 	u64 buffer_end_io[5];	/* functions that end a bio of a buffer, 0 if unknown: see payload.bpf.h */
-	u64 unused_1[7];
+	u64 apart;	/* how far pydbt_submit() has others beside it: see preempted.bpf.h */
+	u64 unused_1[6];
 	u64 producer;	/* places taken: written by programs */
 	u64 unused_2[15];
 	u64 overflows;	/* places taken in vain: written by programs */

@@ -52,8 +52,10 @@ class Counters:
 
     @property
     def recursion_misses(self) -> int:
-        """Events that may have no record, because the kernel did not deliver them."""
-        return self.submit_misses + self.completion_misses + self.mark_misses + self.unrecorded
+        """Events that may have no record, because the kernel did not deliver them. Of those that the marking program was refused
+        for, only where the witness was refused as well (bpf/preempted.bpf.h)."""
+        marked = self.mark_misses if self.submit_misses else 0
+        return self.submit_misses + self.completion_misses + self.unrecorded + marked
 
     @property
     def unmarked_misses(self) -> int:
@@ -104,10 +106,12 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: Mappi
 def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[Program, int]) -> int:
     """``Counters.lost`` alone, at a third of the cost: the controller reads it each time that it reads the ring."""
     lost, stride = _LOST, (value_bytes + 7 & ~7) // 8
-    total = 0
-    for program, fd in program_fds.items():
-        if Program.WITNESS not in program_fds or program not in _STOOD_IN_FOR:
-            total += syscalls.program_info(fd).recursion_misses
+    misses = {program: syscalls.program_info(fd).recursion_misses for program, fd in program_fds.items()}
+    if Program.WITNESS in misses:
+        for program in (*_STOOD_IN_FOR, *([] if misses[Program.WITNESS] else [Program.MARK])):
+            misses[program] = 0
+    total = sum(misses.values())
+    for program in program_fds:
         if program is Program.MARK:  # it makes no records
             continue
         words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")

@@ -18,6 +18,7 @@ import json
 import mmap
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from pydbt.kernel.spec import LOOP_MAJOR, CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
 
 _READ_TRACEPOINT = "block_bio_queue"
+_APART_S = 0.02
 # fs/buffer.c: submit_bh() gave the first to all its bios; since v7.2 each caller of bh_submit() names one.
 _ENDS_OF_BUFFERS = (
     "end_bio_bh_io_sync",
@@ -77,6 +79,8 @@ def attach_programs(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path, 
     pins.make_pin_dir(pin_dir)
     try:
         _pin(program, config, programs, pin_dir)
+        if marks_apart:
+            _set_apart(program)
         shows_short_writes = volume.disk_major != LOOP_MAJOR or loop is not None
         meta = pins.Meta(
             pins.PROGRAM_VERSION,
@@ -158,6 +162,19 @@ def _pin(program: Loaded, config: np.ndarray, programs: Mapping[str, str], pin_d
         syscalls.obj_pin(program.typed(name, tracepoint), pin_dir / name)
     for name, tracepoint in programs.items():
         syscalls.obj_pin(attach(program.typed(name, tracepoint), tracepoint), pin_dir / f"link_{name}")
+
+
+def _set_apart(program: Loaded) -> None:
+    """Let the programs beside ``submit`` begin, once all are attached (bpf/preempted.bpf.h). Between the two steps every write
+    ends that the first programs saw without the others, but for one whose task is held up for longer: that one counts as lost.
+    """
+    with mmap.mmap(program.map_fd("config"), mmap.PAGESIZE) as memory:
+        config = np.frombuffer(memory, CONFIG, 1)
+        for apart in (1, 2):
+            config["apart"] = apart
+            syscalls.wait_for_programs()
+            time.sleep(_APART_S)
+        del config
 
 
 class _Probe:

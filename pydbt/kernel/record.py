@@ -50,14 +50,15 @@ CONFIG = np.dtype(
             "page_offset_base",
             "vmemmap_base",
             "buffer_end_io",
+            "apart",
             "producer",
             "overflows",
             "consumer",
             "skipped",
             "waiting",
         ],
-        "formats": ["<u4"] * 4 + ["<u8"] * 2 + [("<u8", BUFFER_ENDS)] + ["<u8"] * 5,
-        "offsets": [0, 4, 8, 12, 16, 24, 32, 128, 256, 384, 392, 400],
+        "formats": ["<u4"] * 4 + ["<u8"] * 2 + [("<u8", BUFFER_ENDS)] + ["<u8"] * 6,
+        "offsets": [0, 4, 8, 12, 16, 24, 32, 72, 128, 256, 384, 392, 400],
         "itemsize": 408,
     }
 )

@@ -40,3 +40,5 @@ def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
     assert marked.unmarked_misses == 30, "what submit missed is marked"
     assert read_lost(7, value_bytes, cpus, apart) == marked.lost
     assert marked.lost == marked.lost_records + marked.lost_completions + marked.unrecorded + 30 + 40 + 60
+    shown = read_counters(7, value_bytes, cpus, apart | {Program.WITNESS: 0})
+    assert read_lost(7, value_bytes, cpus, apart | {Program.WITNESS: 0}) == shown.lost == marked.lost - 40 - 60
