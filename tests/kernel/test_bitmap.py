@@ -19,6 +19,7 @@ from pydbt.kernel.record import GROUP_BLOCKS
 from tests.lab.disks import Device, loop_device, mounted
 from tests.lab.images import differing_of
 from tests.lab.patience import run
+from tests.lab.rounds import short
 from tests.lab.tracking import blocks_set, tracked, wait_quiet
 
 GIB = 1 << 30
@@ -31,7 +32,7 @@ def blocks_of(ranges: list[tuple[int, int]], block_bytes: int) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("block_bytes", [512 << shift for shift in range(8)])
+@pytest.mark.parametrize("block_bytes", short(3, 4096, 512, 65536, *(512 << shift for shift in (1, 2, 4, 5, 6))))
 def test_bits_are_exactly_the_blocks_written(tmp_path: Path, block_bytes: int) -> None:
     """Random writes of 512 bytes to a MiB, into a volume whose last block is short."""
     size = 96 * MIB + 512 * 77
@@ -56,7 +57,7 @@ def test_bits_are_exactly_the_blocks_written(tmp_path: Path, block_bytes: int) -
             assert capture.dirty_counts() == (len(found), 0)
 
 
-@pytest.mark.parametrize("block_bytes", [512, 4096])
+@pytest.mark.parametrize("block_bytes", short(1, 512, 4096))
 def test_discards_of_many_gibibytes_set_exactly_their_blocks(tmp_path: Path, block_bytes: int) -> None:
     """Whole groups of 32,768 blocks take one bit each; the edges their own."""
     group = GROUP_BLOCKS * block_bytes

@@ -15,6 +15,7 @@ from pydbt.core.seen.writers.reading import Kind
 from pydbt.core.units import MIB
 from tests.kernel.test_writers import done, started, watched, within
 from tests.lab.patience import run, until
+from tests.lab.rounds import ROUNDS
 
 _NOBODY = 65534
 _POSTGRES = max(Path("/usr/lib/postgresql").glob("*/bin"), default=Path())
@@ -26,13 +27,14 @@ def account_of(process: int) -> int:
     return int(entries["write_bytes"])
 
 
-def test_after_a_full_minute_of_buffered_writes_at_most_a_tenth_is_unknown(tmp_path: Path) -> None:
+def test_after_a_long_time_of_buffered_writes_at_most_a_tenth_is_unknown(tmp_path: Path) -> None:
     """Pages are written out by the kernel while they are dirtied, as on a busy machine; and some of them again and again."""
+    seconds = 61 if ROUNDS > 1 else 21
     with watched(tmp_path, "ext4") as volume:
         words = ["fio", "--name=w", "--rw=randwrite", "--bssplit=4k/60:16k/30:64k/10", "--size=96m", "--ioengine=psync"]
-        mixed = started(*words, "--thread", f"--filename={volume.folder}/mixed", "--time_based", "--runtime=61",
+        mixed = started(*words, "--thread", f"--filename={volume.folder}/mixed", "--time_based", f"--runtime={seconds}",
                         "--rate=3m", "--fsync=200", "--end_fsync=1")  # fmt: skip
-        ended = time.monotonic() + 61
+        ended = time.monotonic() + seconds
         while time.monotonic() < ended:
             volume.sums.take(volume.programs.read(), 1.0, out_of_normal=False)
             time.sleep(1)
@@ -46,7 +48,7 @@ def test_after_a_full_minute_of_buffered_writes_at_most_a_tenth_is_unknown(tmp_p
         answer = volume.check_sums()
         unknown = volume.of(Kind.UNKNOWN) + volume.sums.unseen_bytes
         assert unknown <= answer["captured_bytes"] // 10, answer
-        assert truth > 30 * MIB and within(volume.written(mixed.pid)[0], truth, 0.05), answer
+        assert truth > seconds * MIB // 2 and within(volume.written(mixed.pid)[0], truth, 0.05), answer
 
 
 def test_several_direct_writers_at_once_have_what_each_wrote_within_2_percent(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_failure_is_shrunk_to_fewer_operations_and_told():
     with MUTANTS["the quiet bitmap is zeroed before its writes are acknowledged"]():
         plan, error = next((plan, error) for plan in map(draw, range(100)) if (error := failure_of(plan)) is not None)
         assert isinstance(error, Violation)
-        less = shrink(plan, kind_of(error), patience=60)
+        less = shrink(plan, kind_of(error), patience=25)
         assert len(less.ops) < len(plan.ops) / 2
         assert kind_of(failure_of(less)) == kind_of(error)
         assert error.promise in story(less)
