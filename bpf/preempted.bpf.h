@@ -16,12 +16,17 @@
  * of its understudy. Two bios of one place at the same time: the later one is not
  * recorded by the program whose place it is, and left to the next.
  *
- * A note is left behind when the witness is refused, which counts as a lost record.
- * It could deceive the next write of the same bio only if pydbt_mark() is refused for
- * that one. So once the witness was refused, what pydbt_mark() is refused for counts
- * as lost too. No other note is left behind: config->apart is 0 until all of them
- * are attached, then 1, and notes are left. From 2 on every write that comes to the
- * understudy and to the witness has come to pydbt_submit() with 1.
+ * What both the understudy and the witness are refused for has no record, and nobody
+ * has counted it: at most as often as the one, and as the other, was refused at all.
+ * As a last resort the write's completion is one of a write that nobody has seen
+ * submitted (unloggable() in pydbt/core/primary/intake.py).
+ *
+ * A note is left behind when the witness is refused. The next write of the same bio
+ * clears it, or has it for its own. It deceives only if pydbt_mark() and pydbt_submit()
+ * are both refused for that one, which the completion tells as well. No other note is
+ * left behind: config->apart is 0 until all programs are attached, then 1, and notes
+ * are left. From 2 on every write that comes to the understudy and to the witness has
+ * come to pydbt_submit() with 1.
  */
 
 #define NOTE_BITS 9
@@ -54,6 +59,8 @@ static __always_inline bool leave_note(u64 bio, u32 understudy)
 
 	if (!note)
 		return false;
+	if (*(volatile u64 *)&note->bio == bio)
+		return true;	/* left behind */
 	if (fetch_and_add(&note->taken, 1)) {
 		__sync_fetch_and_add(&note->taken, -1);
 		return false;

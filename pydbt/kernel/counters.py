@@ -17,9 +17,8 @@ from pydbt.kernel.record import COUNTER_NAMES, COUNTERS, Program
 
 _POSSIBLE_CPUS = Path("/sys/devices/system/cpu/possible")
 _LOST = COUNTER_NAMES.index("lost")
-# Each write at its submission is counted by one of these. Where the last one is, it tells what the others were refused for.
+# Each write at its submission is counted by one of these.
 _SEEING = (Program.SUBMIT, Program.UNDERSTUDY, Program.WITNESS)
-_STOOD_IN_FOR = (Program.SUBMIT, Program.UNDERSTUDY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,9 @@ class Counters:
     unstable: int  # completions with Flag.UNSTABLE
     unknown_ops: int  # writes of a kind whose blocks are unknown: taints
     passthrough: int  # commands that bypass the block layer: taints
-    submit_misses: int  # events that no program of submissions has told of, because each was active on that CPU already
+    submit_misses: (
+        int  # events that no program of submissions has told of, at most; each was active on that CPU already
+    )
     completion_misses: int  # the same of completions: taints
     mark_misses: int  # the same of the program that only marks; 0 where there is none
     run_time_ns: int  # only while kernel.bpf_stats_enabled
@@ -52,10 +53,8 @@ class Counters:
 
     @property
     def recursion_misses(self) -> int:
-        """Events that may have no record, because the kernel did not deliver them. Of those that the marking program was refused
-        for, only where the witness was refused as well (bpf/preempted.bpf.h)."""
-        marked = self.mark_misses if self.submit_misses else 0
-        return self.submit_misses + self.completion_misses + self.unrecorded + marked
+        """Events of which no record can exist, because the kernel did not deliver them."""
+        return self.submit_misses + self.completion_misses + self.unrecorded
 
     @property
     def unmarked_misses(self) -> int:
@@ -73,7 +72,6 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: Mappi
     totals = {program: _program_totals(state_fd, program, value_bytes, cpus) for program in program_fds}
     infos = {program: syscalls.program_info(fd) for program, fd in program_fds.items()}
     misses = {program: info.recursion_misses for program, info in infos.items()}
-    telling = Program.WITNESS if Program.WITNESS in totals else Program.SUBMIT
     completions = (totals[Program.REQUEST_COMPLETE], totals[Program.BIO_COMPLETE])
     recording = [totals[program] for program in (Program.SUBMIT, Program.UNDERSTUDY) if program in totals]
     seeing = [totals[program] for program in _SEEING if program in totals]
@@ -95,7 +93,7 @@ def read_counters(state_fd: int, value_bytes: int, cpus: int, program_fds: Mappi
         unstable=summed(completions, "unstable"),
         unknown_ops=max(total["unknown_ops"] for total in totals.values()),
         passthrough=summed(completions, "passthrough"),
-        submit_misses=misses[telling],
+        submit_misses=_submit_misses(misses),
         completion_misses=misses[Program.REQUEST_COMPLETE] + misses[Program.BIO_COMPLETE],
         mark_misses=misses.get(Program.MARK, 0),
         run_time_ns=sum(info.run_time_ns for info in infos.values()),
@@ -107,16 +105,21 @@ def read_lost(state_fd: int, value_bytes: int, cpus: int, program_fds: Mapping[P
     """``Counters.lost`` alone, at a third of the cost: the controller reads it each time that it reads the ring."""
     lost, stride = _LOST, (value_bytes + 7 & ~7) // 8
     misses = {program: syscalls.program_info(fd).recursion_misses for program, fd in program_fds.items()}
-    if Program.WITNESS in misses:
-        for program in (*_STOOD_IN_FOR, *([] if misses[Program.WITNESS] else [Program.MARK])):
-            misses[program] = 0
-    total = sum(misses.values())
+    total = _submit_misses(misses) + misses[Program.REQUEST_COMPLETE] + misses[Program.BIO_COMPLETE]
     for program in program_fds:
         if program is Program.MARK:  # it makes no records
             continue
         words = memoryview(syscalls.map_lookup(state_fd, program, stride * 8 * cpus)).cast("Q")
         total += sum(words[lost::stride])
     return total
+
+
+def _submit_misses(misses: Mapping[Program, int]) -> int:
+    """Submissions of which no program has told. Where there is a witness it counts what submit and its understudy were refused
+    for; at most so often were the last two refused for the same one."""
+    if Program.WITNESS not in misses:
+        return misses[Program.SUBMIT]
+    return min(misses[Program.UNDERSTUDY], misses[Program.WITNESS])
 
 
 def submitted_bytes(state_fd: int) -> int:

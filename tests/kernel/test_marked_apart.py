@@ -175,6 +175,17 @@ def test_a_write_that_both_are_refused_for_is_marked_and_counts_as_lost(tmp_path
             assert blocks_set(capture.active_words()).tolist() == [1, 7, 8]
 
 
+def test_a_write_that_all_four_are_refused_for_is_marked_and_told_by_its_completion(tmp_path: Path, kept: Path) -> None:
+    with loop_device(tmp_path, 64 * MIB) as device, attached(device, PAYLOAD, kept) as pin_dir:
+        make_blind(pin_dir, device, "submit", *pins.BESIDE_SUBMIT)
+        with reopened(pin_dir) as capture:
+            capture.release(capture.drain())
+            write_at(device, 7, 8)
+            wait_until(lambda: len(capture.peek()) == 2, "both writes have completed")
+            assert (capture.drain()["sector"] * 512 // BLOCK).tolist() == [7, 8]
+            assert {7, 8} <= set(blocks_set(capture.active_words()).tolist())
+
+
 @pytest.mark.parametrize("name", ["mark", "submit"])
 def test_a_write_that_one_program_is_refused_for_is_marked_by_another(tmp_path: Path, kept: Path, name: str) -> None:
     with loop_device(tmp_path, 64 * MIB) as device, attached(device, ADDRESSES, kept) as pin_dir:
