@@ -10,6 +10,7 @@ from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.held_marks import MarkReport
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
@@ -49,6 +50,7 @@ REPORT = SecondaryServiceReport(
         ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
     ),
     marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
+    handover=None,
 )
 JSON = {
     "role": "secondary",
@@ -111,6 +113,7 @@ JSON = {
             "uncertain_bytes": 0,
         }
     ],
+    "handover": None,
 }
 
 
@@ -132,3 +135,13 @@ def test_while_it_starts_again_nothing_is_followed_and_the_first_line_says_why()
     assert urgency(View({**restarting, "running": True})) is Urgency.NOT_FOLLOWING
     inconsistent = replace(REPLICA, replica_state=ReplicaState.INCONSISTENT).without_engine()
     assert inconsistent.replica_state is ReplicaState.INCONSISTENT
+
+
+def test_a_change_of_places_that_is_open_is_told_for_programs_and_in_the_first_line_for_people() -> None:
+    found = OpenHandover(HandoverStage.GIVEN, "10.0.0.2:7790", "2026-01-02T03:04:05+00:00")
+    away = replace(REPLICA, mode="offline", replica_state=ReplicaState.CONSISTENT, connected=False, silent_seconds=None)
+    told = replace(REPORT, replica=away, handover=found).to_json()
+    assert told["handover"] == {
+        "stage": "given", "other": "10.0.0.2:7790", "since": "2026-01-02T03:04:05+00:00", "words": found.words,
+    }  # fmt: skip
+    assert headline(View(told), datetime.now(UTC)) == f"the replica is consistent; offline; no primary; {found.words}"

@@ -24,6 +24,7 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
 from pydbt.store.cluster_words import cluster_part
 from pydbt.store.map_file import load_map
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.target_problem import load_target_problem
 from pydbt.store.volume_state import VolumeState, load_state
@@ -117,7 +118,7 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """A volume that is no primary any more, or of which nothing else is known. Nobody refuses one that is none."""
     _set(status, None)
     if became := changed_role(state_dir, "primary"):
-        status["mode"] = became
+        status |= {"mode": became, **handover_part(state_dir)}
         for one in (status, *status["secondaries"]):
             one |= {name: "" for name in ("refused", "connection_problem") if name in one}
     return status
@@ -126,12 +127,19 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
 def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """It may have been killed before a status told that its target lacks something; or have become a volume since."""
     if became := changed_role(state_dir, "secondary"):
-        return {**status, "mode": became}
+        return {**status, "mode": became, "handover": None}
+    status |= handover_part(state_dir)
     with contextlib.suppress(StateError):
         record = load_record(state_dir)
         if (record is not None and (record.kept_aside or not record.consistent)) or load_target_problem(state_dir):
             status["replica_state"] = "inconsistent"
     return status
+
+
+def handover_part(state_dir: Path) -> dict[str, Any]:
+    """The key ``handover`` of a side that is a replica."""
+    found = load_open_handover(state_dir)
+    return {"handover": None if found is None else found.to_report()}
 
 
 def _since_the_maps(state: VolumeState) -> WrittenSince | None:

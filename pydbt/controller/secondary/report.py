@@ -7,6 +7,7 @@ from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
 from pydbt.core.secondary.held_marks import MarkReport
+from pydbt.core.secondary.open_handover import OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions
@@ -27,7 +28,8 @@ class SecondaryServiceReport:
     """The secondary. ``replica``: where its image stands; the fields of that are the secondary's own in the JSON.
 
     ``problem``: why it cannot go on and starts again, else empty. ``received_bytes`` in this run. ``identity`` is None without
-    TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON.
+    TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON. ``handover``: a
+    change of places that may have left no primary; None while a primary is heard.
     """
 
     role: str
@@ -42,6 +44,7 @@ class SecondaryServiceReport:
     primary: PrimaryReport
     transactions: ReplicaTransactions
     marks: tuple[MarkReport, ...]
+    handover: OpenHandover | None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -52,6 +55,8 @@ class SecondaryServiceReport:
                     made |= replica.to_values()
                 case ReplicaTransactions() as told:
                     made |= values_of(told)
+                case OpenHandover() as handover:
+                    made[name] = handover.to_report()
                 case tuple() as marks:
                     made[name] = [values_of(mark) for mark in marks]
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:

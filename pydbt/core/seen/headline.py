@@ -72,7 +72,7 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    words = [found for found in (gate_words(report), cluster_words(report)) if found]
+    words = [found for found in (gate_words(report), handover_words(report), cluster_words(report)) if found]
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
@@ -109,6 +109,11 @@ def cluster_words(report: View) -> str:
     cluster = report.part("cluster")
     words = cluster.text("words")
     return f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
+
+
+def handover_words(report: View) -> str:
+    """A change of places that may have left no primary, and what to do; nothing when there is none."""
+    return report.part("handover").text("words") or ""
 
 
 def unreadable_words(unreadable: View) -> str:
@@ -154,6 +159,11 @@ def _of_a_secondary(report: View) -> str:
         )
     problem, target_problem = report.text("problem") or "", report.text("target_problem") or ""
     # It starts again because of its target most of the time, and then one is a part of the other.
-    words += [problem, "" if target_problem in problem else target_problem, cluster_words(report)]
+    words += [
+        problem,
+        "" if target_problem in problem else target_problem,
+        handover_words(report),
+        cluster_words(report),
+    ]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)
