@@ -15,6 +15,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.store.replica_state import load_record
+from pydbt.store.volume_state import load_state
 
 OPEN_HANDOVER_NAME = "open-handover"
 OPEN_HANDOVER_VERSION = 1
@@ -37,19 +38,31 @@ def forget_open_handover(state_dir: Path) -> None:
 
 
 def load_open_handover(state_dir: Path) -> OpenHandover | None:
-    """None where there is none, and for what is no replica. The replica's record decides whether this side gave its place up."""
+    """None where there is none. The replica's record decides whether this side gave its place up, or took one."""
     try:
         record = load_record(state_dir)
     except StateError:
         return None
-    if record is None or record.promoted:
-        return None
     kept = _kept(state_dir)
+    if record is None:
+        return None
+    if record.promoted:
+        took = kept is not None and kept.stage in (HandoverStage.ASKED, HandoverStage.REFUSED) and _never_ran(state_dir)
+        return OpenHandover(HandoverStage.PROMOTED, kept.other, record.promoted) if kept is not None and took else None
     was_given = kept is not None and kept.stage is HandoverStage.GIVEN
     if record.handed_to:
         same = was_given and kept is not None and kept.other == record.handed_to
         return kept if same else OpenHandover(HandoverStage.GIVEN, record.handed_to)
     return None if was_given else kept
+
+
+def _never_ran(state_dir: Path) -> bool:
+    """Of a side that was promoted: whether no run has begun there since. False when that is unknown."""
+    try:
+        state = load_state(state_dir)
+    except StateError:
+        return False
+    return state is not None and not state.secondaries
 
 
 def _kept(state_dir: Path) -> OpenHandover | None:

@@ -10,6 +10,7 @@ import pytest
 
 from pydbt.cli.locate import last_known
 from pydbt.controller import roles
+from pydbt.controller.changed_role import changed_role
 from pydbt.controller.control import write_saved_status
 from pydbt.controller.primary.gate import GateOptions, ask_gate
 from pydbt.controller.primary.stopped import with_present_figures
@@ -25,11 +26,14 @@ from pydbt.store.open_handover_file import (
     save_open_handover,
 )
 from pydbt.store.replica_state import REPLICA_FILE_NAME, load_record, save_record
-from pydbt.store.volume_state import VolumeState, save_state
+from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, save_state
 from tests.core.secondary.test_brain import ADOPTED
 
 GIVEN = OpenHandover(HandoverStage.GIVEN, "10.0.0.2:7790", "2026-01-02T03:04:05+00:00")
 ASKED = OpenHandover(HandoverStage.ASKED, "10.0.0.1:7790", "2026-01-02T03:04:05+00:00")
+PROMOTED_AT = "2026-01-02T03:05:00+00:00"
+VOLUME = VolumeState("ab" * 16, 1 << 20, 4096, "/dev/x", {})
 
 
 def keep(place: Path, found: OpenHandover | None, **changes: Any) -> None:
@@ -60,10 +64,51 @@ def test_whether_this_side_gave_its_place_is_told_by_its_record(tmp_path: Path) 
     )
 
 
-@pytest.mark.parametrize("found", [GIVEN, ASKED])
-def test_a_side_that_was_promoted_since_has_none(tmp_path: Path, found: OpenHandover) -> None:
-    keep(tmp_path, found, handed_to="10.0.0.2:7790", promoted="2026-01-02T03:05:00+00:00")
+def test_a_side_that_took_its_primarys_place_is_told_to_run_until_it_has(tmp_path: Path) -> None:
+    keep(tmp_path, ASKED, promoted=PROMOTED_AT)
+    save_state(tmp_path, VOLUME)
+    found = load_open_handover(tmp_path)
+    assert found == OpenHandover(HandoverStage.PROMOTED, ASKED.other, PROMOTED_AT)
+    write_saved_status(tmp_path, {"role": "secondary", "mode": "offline", "replica_state": "inconsistent"})
+    words = last_known(tmp_path)
+    assert "last known state: promoted at " in words and "--secondary 10.0.0.1:7790" in words, words
+    save_state(tmp_path, replace(VOLUME, secondaries=(SecondaryRecord(1, ASKED.other),)))
     assert load_open_handover(tmp_path) is None
+    (tmp_path / VOLUME_FILE_NAME).write_bytes(b"torn")
+    assert load_open_handover(tmp_path) is None, "nobody can tell"
+
+
+def test_a_side_that_was_promoted_by_force_or_by_hand_has_none(tmp_path: Path) -> None:
+    for found in (GIVEN, None):
+        keep(tmp_path, found, handed_to="10.0.0.2:7790", promoted=PROMOTED_AT)
+        save_state(tmp_path, VOLUME)
+        assert load_open_handover(tmp_path) is None
+        forget_open_handover(tmp_path)
+
+
+def test_a_place_that_was_taken_is_told_until_that_primary_is_heard(tmp_path: Path) -> None:
+    keep(tmp_path, replace(GIVEN, stage=HandoverStage.TAKEN))
+    found = load_open_handover(tmp_path)
+    assert found is not None and found.stage is HandoverStage.TAKEN
+    keep(tmp_path, found, handed_to="10.0.0.2:7790")
+    assert load_open_handover(tmp_path) == replace(GIVEN, since=""), "the record was not written"
+
+
+def test_a_side_that_was_killed_with_its_files_of_a_primary_is_a_replica_all_the_same(tmp_path: Path) -> None:
+    keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
+    save_state(tmp_path, replace(VOLUME, secondaries=(SecondaryRecord(1, GIVEN.other),)))
+    one = {"secondary": GIVEN.other, "out_of_sync_bytes": 0}
+    saved = {
+        "role": "primary",
+        "mode": "stopped",
+        "replica_state": "outdated",
+        "out_of_sync_bytes": 0,
+        "secondaries": [one],
+    }
+    told = with_present_figures(tmp_path, saved)
+    assert (told["mode"], told["replica_state"], told["out_of_sync_bytes"]) == ("demoted", None, None)
+    assert told["handover"] == GIVEN.to_report() and told["secondaries"][0]["out_of_sync_bytes"] is None
+    assert changed_role(tmp_path, "primary") == "demoted"
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", b'{"version": 1}\n', b"\xff"])
@@ -82,7 +127,7 @@ def test_a_status_that_was_saved_before_tells_it(tmp_path: Path, role: str) -> N
     assert last_known(tmp_path).endswith(GIVEN.words), "although no status was saved"
     write_saved_status(tmp_path, {"role": role, "mode": "stopped"})
     assert last_known(tmp_path).count("gave its place to") == 1
-    keep(tmp_path, None, handed_to="10.0.0.2:7790", promoted="2026-01-02T03:05:00+00:00")
+    keep(tmp_path, None, handed_to="10.0.0.2:7790", promoted=PROMOTED_AT)
     assert with_present_figures(tmp_path, {"role": role})["handover"] is None
 
 

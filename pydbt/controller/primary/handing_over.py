@@ -20,12 +20,13 @@ from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, Usag
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.device.checks import check_target, require_unused
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, unix_path
 from pydbt.network.listen import listen
 from pydbt.network.local import remove_socket
 from pydbt.network.tls import load_identity
-from pydbt.store.open_handover_file import forget_open_handover, load_open_handover, save_open_handover
+from pydbt.store.open_handover_file import as_of_now, load_open_handover, save_open_handover
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.successor import save_successor
 
@@ -145,7 +146,7 @@ class HandingOver:
             save_successor(state_dir, address)
             if (record := load_record(state_dir)) is not None:
                 save_record(state_dir, replace(record, handed_to=""))
-            forget_open_handover(state_dir)
+            save_open_handover(state_dir, as_of_now(OpenHandover(HandoverStage.TAKEN, address)))
         except StateError as error:
             _log.warning("that %s is the primary now could not be written down: %s", address, error)
 

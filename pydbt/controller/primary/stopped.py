@@ -46,7 +46,7 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
     if saved.get("role") != "primary":
         return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else status
     state = _state_of(state_dir)
-    if state is None:
+    if state is None or changed_role(state_dir, "primary"):
         return {**_became(status, state_dir), "gate": None}
     since = _since_the_maps(state)
     maps = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
@@ -116,18 +116,21 @@ def _state_of(state_dir: Path) -> VolumeState | None:
 
 def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """A volume that is no primary any more, or of which nothing else is known. Nobody refuses one that is none."""
-    _set(status, None)
+    every = (status, *status["secondaries"])
+    for one in every:
+        _set(one, None)
     if became := changed_role(state_dir, "primary"):
         status |= {"mode": became, **handover_part(state_dir)}
-        for one in (status, *status["secondaries"]):
+        for one in every:
             one |= {name: "" for name in ("refused", "connection_problem") if name in one}
+            one |= {"replica_state": None} if "replica_state" in one else {}  # this side has no replica any more
     return status
 
 
 def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """It may have been killed before a status told that its target lacks something; or have become a volume since."""
     if became := changed_role(state_dir, "secondary"):
-        return {**status, "mode": became, "handover": None}
+        return {**status, "mode": became, "replica_state": None, **handover_part(state_dir)}
     status |= handover_part(state_dir)
     with contextlib.suppress(StateError):
         record = load_record(state_dir)
@@ -137,7 +140,7 @@ def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
 
 
 def handover_part(state_dir: Path) -> dict[str, Any]:
-    """The key ``handover`` of a side that is a replica."""
+    """The key ``handover`` of a side that is a replica, or was one."""
     found = load_open_handover(state_dir)
     return {"handover": None if found is None else found.to_report()}
 

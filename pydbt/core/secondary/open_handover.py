@@ -21,12 +21,15 @@ class HandoverStage(StrEnum):
     """How far it came, as this side knows it.
 
     ASKED: the primary asked whether this side could take its place. REFUSED: it has given its place up, and this side did not
-    take it. GIVEN: this side has given its place up.
+    take it. PROMOTED: this side was promoted, and has not run since. GIVEN: this side has given its place up. TAKEN: the other
+    one took it, and has not been heard since.
     """
 
     ASKED = "asked"
     REFUSED = "refused"
+    PROMOTED = "promoted"
     GIVEN = "given"
+    TAKEN = "taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,16 @@ class OpenHandover:
                 return (
                     f"its primary gave its place up{at}, and this side did not take it{why}, so that nobody is known to be "
                     f"the primary: 'controller promote' this side, or with --force the other one (at {self.other})"
+                )
+            case HandoverStage.PROMOTED:
+                return (
+                    f"this side was promoted{at}, and no run has begun here since: start 'controller run' with "
+                    f"--secondary {self.other}, where its former primary is to be the secondary"
+                )
+            case HandoverStage.TAKEN:
+                return (
+                    f"{self.other} took the place of this side{at}, and has not been heard since: look there with 'controller "
+                    "status', and start 'controller run' if none runs"
                 )
             case HandoverStage.GIVEN:
                 return (

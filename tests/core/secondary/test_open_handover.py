@@ -117,6 +117,12 @@ def test_this_side_has_given_its_place_until_a_primary_is_heard() -> None:
     assert side.stage is None and not side.brain.record.handed_to, "'promote' need not ask for --force on that account"
 
 
+@pytest.mark.parametrize("stage", HandoverStage)
+def test_whatever_is_open_ends_with_a_primary_that_goes_on(stage: HandoverStage) -> None:
+    watch = HandoverWatch(OpenHandover(stage, OTHER))
+    assert watch.ends(1, f.Ping(1), 0.0) and not watch.ends(1, FINAL, 0.0) and not watch.ends(1, f.Bye(""), 0.0)
+
+
 def test_without_one_that_is_open_nothing_is_forgotten() -> None:
     assert not HandoverWatch().ends(2, f.Ping(1), 9.0)
 
@@ -140,6 +146,14 @@ def test_without_one_that_is_open_nothing_is_forgotten() -> None:
             OpenHandover(HandoverStage.REFUSED, HERE, AT, "no root"),
             ("its primary gave its place up at", "did not take it (no root)", "promote"),
         ),
+        (
+            replace(GIVEN, stage=HandoverStage.TAKEN),
+            ("10.0.0.2:7790 took the place of this side at 2026-01-02", "controller run"),
+        ),
+        (
+            OpenHandover(HandoverStage.PROMOTED, HERE, AT),
+            ("was promoted at", "no run has begun", f"--secondary {HERE}"),
+        ),
     ],
 )
 def test_each_is_a_sentence_with_what_to_do(found: OpenHandover, words: tuple[str, ...]) -> None:
@@ -152,7 +166,7 @@ def test_each_is_a_sentence_with_what_to_do(found: OpenHandover, words: tuple[st
     [
         None,
         {},
-        {**GIVEN.to_values(), "stage": "taken"},
+        {**GIVEN.to_values(), "stage": "lost"},
         {**GIVEN.to_values(), "more": 1},
         {**GIVEN.to_values(), "why": 7},
     ],
