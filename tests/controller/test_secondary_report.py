@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pydbt.cli.overview import Urgency, urgency
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.held_marks import MarkReport
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
@@ -51,6 +52,7 @@ REPORT = SecondaryServiceReport(
     ),
     marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
     handover=None,
+    divergence=None,
 )
 JSON = {
     "role": "secondary",
@@ -114,6 +116,7 @@ JSON = {
         }
     ],
     "handover": None,
+    "divergence": None,
 }
 
 
@@ -144,4 +147,16 @@ def test_a_change_of_places_that_is_open_is_told_for_programs_and_in_the_first_l
     assert told["handover"] == {
         "stage": "given", "other": "10.0.0.2:7790", "since": "2026-01-02T03:04:05+00:00", "words": found.words,
     }  # fmt: skip
-    assert headline(View(told), datetime.now(UTC)) == f"the replica is consistent; offline; no primary; {found.words}"
+    assert (
+        headline(View(told), datetime.now(UTC))
+        == f"the replica is consistent; offline; no primary (alpha was heard 0.5 s ago); {found.words}"
+    )
+
+
+def test_what_a_demoted_side_alone_has_is_told_until_somebody_has_decided() -> None:
+    own = Divergence("alpha", "/dev/vda3", "2026-01-02T03:04:05Z", "", "2026-01-02T03:09:05Z", 80 << 20)
+    away = replace(REPLICA, mode="offline", replica_state=ReplicaState.CONSISTENT, connected=False, silent_seconds=None)
+    told = replace(REPORT, replica=away, divergence=own).to_json()
+    assert told["divergence"] == {**own.to_values(), "words": own.choice}
+    line = headline(View(told), datetime.now(UTC))
+    assert "this side holds 80.0 MiB that the other never had" in line and "'controller invalidate'" in line

@@ -19,6 +19,8 @@ from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.leftover import pin_dir_of, tracks_another
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.protocol.divergence import short
+from pydbt.core.secondary.replica import own_part
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
@@ -120,7 +122,7 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     for one in every:
         _set(one, None)
     if became := changed_role(state_dir, "primary"):
-        status |= {"mode": became, **handover_part(state_dir)}
+        status |= {"mode": became, "tainted": None, "taints": [], **undecided_part(state_dir)}
         for one in every:
             one |= {name: "" for name in ("refused", "connection_problem") if name in one}
             one |= {"replica_state": None} if "replica_state" in one else {}  # this side has no replica any more
@@ -130,8 +132,8 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
 def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """It may have been killed before a status told that its target lacks something; or have become a volume since."""
     if became := changed_role(state_dir, "secondary"):
-        return {**status, "mode": became, "replica_state": None, **handover_part(state_dir)}
-    status |= handover_part(state_dir)
+        return {**status, "mode": became, "replica_state": None, **undecided_part(state_dir)}
+    status |= undecided_part(state_dir)
     with contextlib.suppress(StateError):
         record = load_record(state_dir)
         if (record is not None and (record.kept_aside or not record.consistent)) or load_target_problem(state_dir):
@@ -139,10 +141,22 @@ def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     return status
 
 
-def handover_part(state_dir: Path) -> dict[str, Any]:
-    """The key ``handover`` of a side that is a replica, or was one."""
-    found = load_open_handover(state_dir)
-    return {"handover": None if found is None else found.to_report()}
+def undecided_part(state_dir: Path) -> dict[str, Any]:
+    """The keys ``handover`` and ``divergence`` of a side that is a replica, or was one."""
+    handover, own = load_open_handover(state_dir), None
+    with contextlib.suppress(StateError):
+        record = load_record(state_dir)
+        own = None if record is None else own_part(record)
+    return {"handover": handover and handover.to_report(), "divergence": own and own.to_report()}
+
+
+def role_now(state_dir: Path, became: str) -> str:
+    """What a command, or a change of places, has made of a side since its last status was saved."""
+    with contextlib.suppress(StateError):
+        record = load_record(state_dir)
+        if record is not None and record.promoted:
+            return f"it was {became} at {short(record.promoted)}"
+    return f"it was {became}"
 
 
 def _since_the_maps(state: VolumeState) -> WrittenSince | None:

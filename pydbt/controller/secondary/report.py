@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.secondary.held_marks import MarkReport
 from pydbt.core.secondary.open_handover import OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport
@@ -29,7 +30,7 @@ class SecondaryServiceReport:
 
     ``problem``: why it cannot go on and starts again, else empty. ``received_bytes`` in this run. ``identity`` is None without
     TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON. ``handover``: a
-    change of places that may have left no primary; None while a primary is heard.
+    change of places that may have left no primary; ``divergence``: what this side alone has. None while a primary is heard.
     """
 
     role: str
@@ -45,6 +46,7 @@ class SecondaryServiceReport:
     transactions: ReplicaTransactions
     marks: tuple[MarkReport, ...]
     handover: OpenHandover | None
+    divergence: Divergence | None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -55,8 +57,8 @@ class SecondaryServiceReport:
                     made |= replica.to_values()
                 case ReplicaTransactions() as told:
                     made |= values_of(told)
-                case OpenHandover() as handover:
-                    made[name] = handover.to_report()
+                case OpenHandover() | Divergence() as undecided:
+                    made[name] = undecided.to_report()
                 case tuple() as marks:
                     made[name] = [values_of(mark) for mark in marks]
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:

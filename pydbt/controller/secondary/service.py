@@ -43,7 +43,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
-from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.replica import ReplicaState, own_part
 from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.seen.event_names import PROMOTED
@@ -207,8 +207,7 @@ class SecondaryService:
         replica, problem = self._engine.brain.status(now), self._problem
         return SecondaryServiceReport(
             role="secondary", target=str(self._options.target), target_bytes=self._target_bytes(), listen=self._listening,
-            problem=problem,
-            journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
+            problem=problem, journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
             received_bytes=connections.received_bytes if connections is not None else 0,
             identity=identity_report(self._secure),
             replica=replica.without_engine() if problem else replica,
@@ -216,6 +215,7 @@ class SecondaryService:
             transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
             marks=self._engine.brain.keeper.marks.report() if replica.is_consistent else (),
             handover=None if replica.connected else self._watch.handover.kept,
+            divergence=None if replica.connected else own_part(self._engine.brain.record),
         )  # fmt: skip
 
     def _target_bytes(self) -> int:
