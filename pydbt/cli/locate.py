@@ -24,7 +24,7 @@ from pydbt.controller.registry import (
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
 from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
-from pydbt.core.seen.headline import UNKNOWN_AMOUNT, cluster_words, problem_words
+from pydbt.core.seen.headline import UNKNOWN_AMOUNT, cluster_words, divergence_words, handover_words, problem_words
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
@@ -206,14 +206,19 @@ def last_known(state_dir: Path) -> str:
         return f", which belongs to user {owner}: its last state is that user's to tell"
     # Only now: it brings large libraries, and most commands meet a controller that answers.
     from pydbt.controller.primary.leftover import is_tracked
+    from pydbt.controller.primary.stopped import role_now, undecided_part
 
     last = last_status(state_dir)
     tracked = armed_words(last) or ("; writes are still tracked" if is_tracked(state_dir) else "")
     tracked += supervised_words(state_dir)
     if not last:
-        left_out = cluster_words(View(cluster_part(state_dir)))
-        return "; ".join([tracked, *([left_out] if left_out else [])])
+        parts = View({**undecided_part(state_dir), **cluster_part(state_dir)})
+        return "; ".join(
+            [tracked, *filter(None, (handover_words(parts), divergence_words(parts), cluster_words(parts)))]
+        )
     words = [last.text("mode") or "unknown"]
+    if words[0] in ("demoted", "promoted"):
+        return "; ".join([f"{tracked}; {role_now(state_dir, words[0])}", *problem_words(last)])
     if state := last.text("replica_state"):
         words.append(f"replica {state}")
     if "out_of_sync_bytes" in last:

@@ -23,8 +23,10 @@ def changed_role(state_dir: Path, role: str | None) -> str:
             return ""
         if role == "secondary":
             return "promoted" if record.promoted else ""
+        if role == "primary" and not record.promoted:
+            return "demoted"  # also where it was killed before the files of the primary were removed
         if role == "primary" and load_state(state_dir) is None:
-            return "promoted" if record.promoted else "demoted"
+            return "promoted"
     except StateError:
         pass
     return ""

@@ -15,6 +15,7 @@ from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.secondary.journal import SEGMENT_BYTES
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.target_identity import Likeness, likeness
 from pydbt.device.clean import is_untouched
@@ -24,6 +25,7 @@ from pydbt.posix.atomic import remove_file
 from pydbt.store.gate_file import GATE_FILE_NAME
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
+from pydbt.store.open_handover_file import as_of_now, forget_open_handover, load_open_handover, save_open_handover
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.successor import forget_successor, load_successor
@@ -106,6 +108,8 @@ def require_no_replica(state_dir: Path) -> None:
             f"{place} since {successor.since}, when {successor.address} became the primary: run 'controller secondary' on it; "
             f"only if {successor.address} is lost, 'controller promote --force' it"
         )
+    if (handover := load_open_handover(state_dir)) is not None:
+        raise UsageError(f"{place}, on which 'controller secondary' may run: {handover.words}")
     raise UsageError(
         f"{place}: run 'controller secondary' on it, or name another directory; only if its primary is lost, 'controller "
         "promote' it first"
@@ -167,6 +171,10 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
     remove_file(state_dir / REACHED_FILE_NAME)
     forget_target_names(state_dir)
     forget_successor(state_dir)
+    if handed_to:  # first: it counts beside the record alone
+        save_open_handover(state_dir, as_of_now(OpenHandover(HandoverStage.GIVEN, handed_to)))
+    else:
+        forget_open_handover(state_dir)
     save_record(state_dir, record)  # from here on it is a replica, and nothing that fails may say that it is not
     names = [(one.map_name, one.intent_name, one.free_name) for one in state.secondaries]
     for name in (VOLUME_FILE_NAME, GATE_FILE_NAME, *(name for of_one in names for name in of_one)):

@@ -68,7 +68,7 @@ def test_a_replica_that_was_promoted_is_in_the_list_and_called_so(
     save_record(state, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
     assert execute(["status"]) == 9
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith(str(target)) and "last known state: promoted, replica consistent" in line
+    assert line.startswith(str(target)) and "it was promoted at 2026-01-02 03:04:05 UTC" in line
 
 
 def test_a_later_device_of_the_same_name_is_not_taken_for_an_earlier_target(alone: Path) -> None:

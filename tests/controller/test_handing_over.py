@@ -23,8 +23,10 @@ from pydbt.controller.roles import require_no_replica, require_no_successor
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Hello
+from pydbt.core.secondary.open_handover import HandoverStage
 from pydbt.network.connection import FramedConnection
 from pydbt.posix import atomic
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.successor import load_successor, save_successor
@@ -208,9 +210,10 @@ class FailingOnce:
         monkeypatch.setattr(atomic, "replace_file", self._of(atomic.replace_file))
         monkeypatch.setattr(atomic, "sync_folder", self._synced)
         monkeypatch.setattr(roles, "remove_file", self._of(atomic.remove_file))
-        for module in ("pydbt.store.replica_state", "pydbt.store.successor"):
+        for module in ("pydbt.store.replica_state", "pydbt.store.successor", "pydbt.store.open_handover_file"):
             monkeypatch.setattr(f"{module}.replace_file", self._of(atomic.replace_file))
-        monkeypatch.setattr("pydbt.store.successor.remove_file", self._of(atomic.remove_file))
+        for module in ("pydbt.store.successor", "pydbt.store.open_handover_file"):
+            monkeypatch.setattr(f"{module}.remove_file", self._of(atomic.remove_file))
 
     @property
     def has_failed(self) -> bool:
@@ -239,7 +242,7 @@ class FailingOnce:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", range(10))
+@pytest.mark.parametrize("number", range(13))
 def test_whatever_write_fails_the_words_tell_which_side_is_what(
     side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
@@ -254,9 +257,27 @@ def test_whatever_write_fails_the_words_tell_which_side_is_what(
     elif ending.is_replica():
         assert "became a replica" in words and "was not told to take over" in words
         assert not ending.change.steps.may_be_given_up
+        found = load_open_handover(tmp_path)
+        assert found is not None and found.stage is HandoverStage.GIVEN, "no status would tell it"
     else:
         assert "became a replica" not in words and load_state(tmp_path) is not None
         assert ending.change.steps.may_be_given_up
+
+
+def test_a_place_that_was_taken_is_no_question_and_one_that_may_not_have_been_is_kept_with_the_reason(
+    side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = Ending(side, tmp_path, monkeypatch, answer="it closed the connection")
+    assert not ending.complete()
+    found = load_open_handover(tmp_path)
+    assert found is not None and (found.other, found.why) == ("127.0.0.1:7790", "it closed the connection")
+    assert found.since and load_successor(tmp_path) is None
+    taken = tmp_path / "taken"
+    taken.mkdir()
+    ending = Ending(side, taken, monkeypatch)
+    assert not ending.complete() and load_successor(taken) is not None
+    found = load_open_handover(taken)
+    assert found is not None and found.stage is HandoverStage.TAKEN, "until that primary is heard"
 
 
 def test_a_side_that_gave_its_place_away_is_not_advised_to_be_promoted(

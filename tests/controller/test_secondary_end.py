@@ -11,15 +11,19 @@ import pytest
 from pydbt.cli.commands import promote as promotion
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import former_address
+from pydbt.controller.secondary import engine as secondary_engine
 from pydbt.controller.secondary import service as secondary_service
+from pydbt.controller.secondary.engine import PersistFailed
 from pydbt.controller.secondary.service import SecondaryService, run_secondary
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Hello, Takeover
 from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.journal import SEGMENT_BYTES
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.device.target import Target
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record, save_record
 from tests.lab.patience import until
 
@@ -114,6 +118,12 @@ def test_a_place_that_is_no_address_is_refused_before_anything_is_promoted(
     chosen, (answer,) = taken_over(options, listen)
     record = load_record(options.state_dir)
     assert chosen is None and answer.final and answer.refusal
+    found = load_open_handover(options.state_dir)
+    assert found is not None and (found.stage, found.why) == (HandoverStage.REFUSED, answer.refusal)
+    service = SecondaryService(options)
+    told = service.report().to_json()["handover"]
+    service.close()
+    assert told == found.to_report(), "it is told after a restart"
     assert record is not None and not record.promoted
 
 
@@ -165,3 +175,36 @@ def test_a_secondary_that_cannot_go_on_answers_the_question_for_its_role_as_ever
         service.close()
     (answer,) = network.sent
     assert (answer.role if isinstance(answer, Role) else answer.code) == told
+
+
+def test_a_question_that_cannot_be_written_down_is_not_answered(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its primary goes on, and after a crash of this side nobody knows here that it was asked."""
+    service = SecondaryService(options)
+    service._engine.start(None)
+    monkeypatch.setattr(secondary_engine, "save_open_handover", full)
+    asked = e.KeepHandover(OpenHandover(HandoverStage.ASKED, "10.0.0.1:7790"))
+    try:
+        with pytest.raises(PersistFailed, match="No space left"):
+            service._engine._carry_out([asked], None)
+        assert service.report().handover is None
+        service._engine.stay_replica(e.TakeOver(1, "10.0.0.1:7790"), "no root")
+        told = service.report().handover
+        assert told is not None and told.stage is HandoverStage.REFUSED, "as long as this process lives"
+    finally:
+        service.close()
+
+
+def test_one_that_is_over_is_forgotten_although_its_file_stays(
+    options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = SecondaryService(options)
+    service._engine.start(None)
+    monkeypatch.setattr(secondary_engine, "forget_open_handover", full)
+    try:
+        service._engine.stay_replica(e.TakeOver(1, "10.0.0.1:7790"), "no root")
+        service._engine._carry_out([e.KeepHandover(None)], None)
+        assert service.report().handover is None and "No space left" in caplog.text
+    finally:
+        service.close()

@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from pydbt.cli.overview import Urgency, urgency
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary.held_marks import MarkReport
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
@@ -49,6 +51,8 @@ REPORT = SecondaryServiceReport(
         ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
     ),
     marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
+    handover=None,
+    divergence=None,
 )
 JSON = {
     "role": "secondary",
@@ -111,6 +115,8 @@ JSON = {
             "uncertain_bytes": 0,
         }
     ],
+    "handover": None,
+    "divergence": None,
 }
 
 
@@ -132,3 +138,25 @@ def test_while_it_starts_again_nothing_is_followed_and_the_first_line_says_why()
     assert urgency(View({**restarting, "running": True})) is Urgency.NOT_FOLLOWING
     inconsistent = replace(REPLICA, replica_state=ReplicaState.INCONSISTENT).without_engine()
     assert inconsistent.replica_state is ReplicaState.INCONSISTENT
+
+
+def test_a_change_of_places_that_is_open_is_told_for_programs_and_in_the_first_line_for_people() -> None:
+    found = OpenHandover(HandoverStage.GIVEN, "10.0.0.2:7790", "2026-01-02T03:04:05+00:00")
+    away = replace(REPLICA, mode="offline", replica_state=ReplicaState.CONSISTENT, connected=False, silent_seconds=None)
+    told = replace(REPORT, replica=away, handover=found).to_json()
+    assert told["handover"] == {
+        "stage": "given", "other": "10.0.0.2:7790", "since": "2026-01-02T03:04:05+00:00", "words": found.words,
+    }  # fmt: skip
+    assert (
+        headline(View(told), datetime.now(UTC))
+        == f"the replica is consistent; offline; no primary (alpha was heard 0.5 s ago); {found.words}"
+    )
+
+
+def test_what_a_demoted_side_alone_has_is_told_until_somebody_has_decided() -> None:
+    own = Divergence("alpha", "/dev/vda3", "2026-01-02T03:04:05Z", "", "2026-01-02T03:09:05Z", 80 << 20)
+    away = replace(REPLICA, mode="offline", replica_state=ReplicaState.CONSISTENT, connected=False, silent_seconds=None)
+    told = replace(REPORT, replica=away, divergence=own).to_json()
+    assert told["divergence"] == {**own.to_values(), "words": own.choice}
+    line = headline(View(told), datetime.now(UTC))
+    assert "this side holds 80.0 MiB that the other never had" in line and "'controller invalidate'" in line

@@ -16,6 +16,7 @@ from pydbt.controller.primary import stopped
 from pydbt.controller.primary.stopped import with_present_figures
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, StateError
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.kernel import replace as kernel_replace
 from pydbt.store.map_file import save_map
 from pydbt.store.map_image import MapHeader
@@ -228,15 +229,27 @@ def test_the_commands_tell_the_figure_of_now_and_why_the_run_ended(machine: Mach
 
 def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
     saved = {"role": "secondary", "mode": "offline", "secondaries": [], "replica_state": "consistent"}
-    assert with_present_figures(tmp_path, saved) == saved
+    assert with_present_figures(tmp_path, saved) == {**saved, "handover": None, "divergence": None}
     save_record(tmp_path, ADOPTED)
-    assert with_present_figures(tmp_path, saved) == saved
+    assert with_present_figures(tmp_path, saved) == {**saved, "handover": None, "divergence": None}
 
 
 def test_a_replica_that_was_promoted_is_called_so(tmp_path: Path) -> None:
     save_record(tmp_path, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
     write_saved_status(tmp_path, {"role": "secondary", "mode": "offline", "replica_state": "consistent"})
-    assert "last known state: promoted, replica consistent at " in last_known(tmp_path)
+    assert last_known(tmp_path) == "; it was promoted at 2026-01-02 03:04:05 UTC", "it is a replica no more"
+
+
+def test_what_a_demoted_side_alone_has_is_told_by_its_status(tmp_path: Path) -> None:
+    own = Divergence("alpha", "/dev/x", differing_bytes=8192)
+    write_saved_status(tmp_path, {**SAVED, "tainted": True, "taints": ["writes may have gone untracked"]})
+    for found, words in ((own, own.choice), (replace(own, differing_bytes=None), "an unknown number of MiB")):
+        save_record(tmp_path, replace(ADOPTED, divergence=found))
+        told = last_known(tmp_path)
+        assert told.startswith("; it was demoted; this side holds ") and words in told and "TAINTED" not in told, told
+    for found in (None, replace(own, differing_bytes=0)):
+        save_record(tmp_path, replace(ADOPTED, divergence=found))
+        assert last_known(tmp_path) == "; it was demoted"
 
 
 @pytest.mark.parametrize("change", [{"kept_aside": True}, {"consistent": False}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,12 +10,13 @@ from random import Random
 
 import pytest
 
+from pydbt.store.open_handover_file import load_open_handover
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import Device, loop_device, make_filesystem, mounted
 from tests.lab.identities import socket_address
 from tests.lab.images import assert_identical
 from tests.lab.patience import until
-from tests.lab.programs import Outcome, command, status_of
+from tests.lab.programs import Controller, Outcome, command, status_of
 
 MIB = 1 << 20
 SIZE = 64 * MIB
@@ -36,6 +38,17 @@ class Places:
 
     def role(self, state_dir: Path) -> str:
         return (status_of(state_dir) or {}).get("role", "")
+
+    def tells(self, state_dir: Path, code: int, *words: str) -> None:
+        """The status has these words for people, and for programs under its key."""
+        told = command("status", "--state", state_dir)
+        assert told.code == code and all(word in told.output + told.errors for word in words), (
+            f"{told}\n{self.both.tails()}"
+        )
+        (line,) = [line for line in (told.output + told.errors).splitlines() if words[0] in line]
+        assert line.count(words[0]) == 1, line
+        asked = json.loads(command("status", "--json", "--state", state_dir).output)
+        assert all(word in asked["handover"]["words"] for word in words), asked
 
     def wait(self, state_dir: Path) -> None:
         done = command("wait", "--state", state_dir, "--timeout", "120", timeout_s=130)
@@ -112,3 +125,43 @@ def test_a_secondary_that_cannot_be_a_primary_says_why_and_nothing_changes(tmp_p
         places.switch(both.primary_state, places.here).refused(5, "nothing was changed", "image file")
         both.wait()
         command("promote", first.path, "--state", both.primary_state).refused(2, "only a replica can be promoted")
+
+
+def test_while_nobody_is_known_to_have_taken_the_place_both_sides_tell_it_and_what_to_do(places: Places) -> None:
+    """Whoever connects anew finds no secondary: it answers the question, and never hears that it is to take over."""
+    both, gave, asked = places.both, ("gave its place to", "promote"), ("asked", "take its place", "promote")
+    both.wait()
+    Path(both.address.removeprefix("unix:")).unlink()
+    places.switch(both.primary_state, places.here).refused(
+        5, "did not say that it is the primary", "controller promote"
+    )
+    until(lambda: places.role(both.primary_state) == "secondary", "the primary is a replica")
+    places.tells(both.primary_state, 0, *gave, both.address)
+    places.tells(both.secondary_state, 0, *asked, places.here)
+    both.primary.kill()
+    both.secondary.kill()
+    places.tells(both.primary_state, 9, *gave, both.address)
+    places.tells(both.secondary_state, 9, *asked, places.here)
+    command("run", places.first.path, "--secondary", both.address, "--state", both.primary_state).refused(2, *gave)
+    both.start_secondary()
+    both.primary = Controller(
+        both.primary_log, ["secondary", places.first.path, "--listen", places.here], both.primary_state
+    )
+    until(lambda: places.role(both.primary_state) == "secondary", "it is a secondary again")
+    places.tells(both.primary_state, 0, *gave, both.address)
+    places.tells(both.secondary_state, 0, *asked, places.here)
+    command("promote", places.first.path, "--state", both.primary_state).refused(4, both.address, "--force")
+    assert both.primary.alive
+    done = command("promote", places.second.path, "--state", both.secondary_state)
+    assert done.code == 0, done
+    words = ["run", places.second.path, "--secondary", places.here]
+    new = Controller(both.replica.log, words, both.secondary_state)
+    try:
+        until(new.answers, "it is the primary")
+        places.wait(both.secondary_state)
+        assert (status_of(both.primary_state) or {})["handover"] is None
+        told = command("status", "--state", both.primary_state)
+        assert told.code == 0 and "gave its place" not in told.output, told
+    finally:
+        new.end()
+    assert load_open_handover(both.primary_state) is None is load_open_handover(both.secondary_state)

@@ -31,7 +31,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.store.journal_files import JournalFiles
 from tests.core.secondary.test_brain import ASKS, EPOCH, HELLO, Play, blocks, stream
-from tests.simulation import directed_marks, directed_moments, directed_saves
+from tests.simulation import directed_handovers, directed_marks, directed_moments, directed_saves
 from tests.simulation.cluster.disk import Lossy, Machine
 from tests.simulation.cluster.sim_target import Flaws, SimTarget
 from tests.simulation.steps import STEP_S, everything, in_sync, until, write
@@ -396,6 +396,7 @@ DIRECTED: dict[str, Callable[[], None]] = {
     ),
     "what a bad block may have lost is not sent again": what_a_bad_block_lacks_is_sent_again,
     "the stream is cut before the last read was over": the_stream_reaches_to_the_end_of_the_last_read,
+    **directed_handovers.STORIES,
     **directed_marks.STORIES,
     **directed_moments.STORIES,
     **directed_saves.STORIES,

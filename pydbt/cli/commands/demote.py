@@ -15,7 +15,6 @@ from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import require_state_dir
 from pydbt.core.errors import UsageError
-from pydbt.core.protocol.divergence import Divergence, short
 from pydbt.device.checks import check_target, require_root
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.replica_state import load_record
@@ -50,7 +49,8 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
         record = roles.demote(source, state_dir, mapped=mapped)
     role_changed(source, promoted=False)
     click.echo(f"{source} is a replica now")
-    click.echo(_of_its_own(record.divergence))
+    found = record.divergence
+    click.echo((found.choice if found is not None else "") or "this side holds nothing that the other never had")
     return 0
 
 
@@ -62,13 +62,3 @@ def _is_tracked(source: Path, state_dir: Path) -> bool:
     from pydbt.controller.primary.programs import still_tracked
 
     return still_tracked(BlockDevice.identify(source), state)
-
-
-def _of_its_own(divergence: Divergence | None) -> str:
-    """What is lost when a primary overwrites this replica, for people."""
-    if divergence is None or divergence.differing_bytes == 0:
-        return "this side holds nothing that the other never had"
-    return (
-        f"this side holds {divergence.size_words} that the other never had (last common write {short(divergence.last_common)}, "
-        f"last write here {short(divergence.last_alone)}): 'controller invalidate' gives it up, 'controller promote' keeps it"
-    )

@@ -32,6 +32,7 @@ from pydbt.network.address import check_plain_tcp, format_address, split_address
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.boot import boot_id
 from pydbt.store.gate_file import GateRecord, load_gate, save_gate
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import load_record
 from pydbt.store.successor import load_successor
@@ -125,7 +126,9 @@ def _without_asking(
     if record is not None and not record.promoted:
         successor = load_successor(options.state_dir)
         since = f" since {successor.since}, when {successor.address} became the primary" if successor else ""
-        return GateVerdict(GateOutcome.SHUT, f"this side is a replica{since}")
+        handover = load_open_handover(options.state_dir)
+        more = f": {handover.words}" if handover is not None else ""
+        return GateVerdict(GateOutcome.SHUT, f"this side is a replica{since}{more}")
     if state is None and record is not None:
         return GateVerdict(GateOutcome.OPEN, "it was promoted here, and has not been replicated since")
     if state is not None and not state.secondaries:

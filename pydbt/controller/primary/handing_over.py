@@ -20,11 +20,13 @@ from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, Usag
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.device.checks import check_target, require_unused
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, unix_path
 from pydbt.network.listen import listen
 from pydbt.network.local import remove_socket
 from pydbt.network.tls import load_identity
+from pydbt.store.open_handover_file import as_of_now, load_open_handover, save_open_handover
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.successor import save_successor
 
@@ -113,6 +115,7 @@ class HandingOver:
             self._note_successor(address)
             _log.info("%s is the primary now, and %s its replica", address, options.source)
         else:
+            self._note_unconfirmed(refusal)
             _log.error(
                 "%s is a replica now, and %s did not say that it is the primary: %s", options.source, address, refusal
             )
@@ -143,8 +146,16 @@ class HandingOver:
             save_successor(state_dir, address)
             if (record := load_record(state_dir)) is not None:
                 save_record(state_dir, replace(record, handed_to=""))
+            save_open_handover(state_dir, as_of_now(OpenHandover(HandoverStage.TAKEN, address)))
         except StateError as error:
             _log.warning("that %s is the primary now could not be written down: %s", address, error)
+
+    def _note_unconfirmed(self, why: str) -> None:
+        """The status tells why, if that can be written."""
+        state_dir = self._volume.options.state_dir
+        if (found := load_open_handover(state_dir)) is not None:
+            with contextlib.suppress(StateError):
+                save_open_handover(state_dir, replace(found, why=why))
 
     def _tell(self, final: Hello, image: tuple[int, int]) -> str:
         """Why it is not known that the peer is the primary; empty when it is."""

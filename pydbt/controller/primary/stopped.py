@@ -19,11 +19,14 @@ from pydbt.controller.primary.gate import gate_report
 from pydbt.controller.primary.leftover import pin_dir_of, tracks_another
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.protocol.divergence import short
+from pydbt.core.secondary.replica import own_part
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
 from pydbt.store.cluster_words import cluster_part
 from pydbt.store.map_file import load_map
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.target_problem import load_target_problem
 from pydbt.store.volume_state import VolumeState, load_state
@@ -45,7 +48,7 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
     if saved.get("role") != "primary":
         return _of_a_replica(status, state_dir) if saved.get("role") == "secondary" else status
     state = _state_of(state_dir)
-    if state is None:
+    if state is None or changed_role(state_dir, "primary"):
         return {**_became(status, state_dir), "gate": None}
     since = _since_the_maps(state)
     maps = {record.address: _out_of_sync(state_dir, state, record.slot, since) for record in state.secondaries}
@@ -115,23 +118,45 @@ def _state_of(state_dir: Path) -> VolumeState | None:
 
 def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """A volume that is no primary any more, or of which nothing else is known. Nobody refuses one that is none."""
-    _set(status, None)
+    every = (status, *status["secondaries"])
+    for one in every:
+        _set(one, None)
     if became := changed_role(state_dir, "primary"):
-        status["mode"] = became
-        for one in (status, *status["secondaries"]):
+        status |= {"mode": became, "tainted": None, "taints": [], **undecided_part(state_dir)}
+        for one in every:
             one |= {name: "" for name in ("refused", "connection_problem") if name in one}
+            one |= {"replica_state": None} if "replica_state" in one else {}  # this side has no replica any more
     return status
 
 
 def _of_a_replica(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     """It may have been killed before a status told that its target lacks something; or have become a volume since."""
     if became := changed_role(state_dir, "secondary"):
-        return {**status, "mode": became}
+        return {**status, "mode": became, "replica_state": None, **undecided_part(state_dir)}
+    status |= undecided_part(state_dir)
     with contextlib.suppress(StateError):
         record = load_record(state_dir)
         if (record is not None and (record.kept_aside or not record.consistent)) or load_target_problem(state_dir):
             status["replica_state"] = "inconsistent"
     return status
+
+
+def undecided_part(state_dir: Path) -> dict[str, Any]:
+    """The keys ``handover`` and ``divergence`` of a side that is a replica, or was one."""
+    handover, own = load_open_handover(state_dir), None
+    with contextlib.suppress(StateError):
+        record = load_record(state_dir)
+        own = None if record is None else own_part(record)
+    return {"handover": handover and handover.to_report(), "divergence": own and own.to_report()}
+
+
+def role_now(state_dir: Path, became: str) -> str:
+    """What a command, or a change of places, has made of a side since its last status was saved."""
+    with contextlib.suppress(StateError):
+        record = load_record(state_dir)
+        if record is not None and record.promoted:
+            return f"it was {became} at {short(record.promoted)}"
+    return f"it was {became}"
 
 
 def _since_the_maps(state: VolumeState) -> WrittenSince | None:

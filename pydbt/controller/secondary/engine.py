@@ -9,6 +9,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import assert_never
 
@@ -30,6 +31,7 @@ from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents, record_mark
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
@@ -41,6 +43,7 @@ from pydbt.posix.ownership import open_own
 from pydbt.store.bad_blocks_file import forget_bad_blocks, load_bad_blocks, save_bad_blocks
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.marks_file import load_marks, save_marks
+from pydbt.store.open_handover_file import as_of_now, forget_open_handover, save_open_handover
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.target_names import forget_target_names, load_target_names, save_target_names
@@ -230,6 +233,8 @@ class Engine:
                     self._lines.log(_LEVELS[level], message)
                 case e.Restart():
                     self.restart = effect
+                case e.KeepHandover(found):
+                    self._keep_handover(found)
                 case e.TakeOver():
                     self.takeover = effect
                 case _:
@@ -246,6 +251,27 @@ class Engine:
             self._in_reserve(lambda: save_marks(self._state_dir, marks))
         except StateError as error:
             raise PersistFailed(str(error)) from None
+
+    def _keep_handover(self, found: OpenHandover | None) -> None:
+        try:
+            if found is not None:
+                found = as_of_now(found)
+                self._in_reserve(partial(save_open_handover, self._state_dir, found))
+            else:
+                forget_open_handover(self._state_dir)
+        except StateError as error:
+            if found is not None:
+                raise PersistFailed(str(error)) from None
+            _log.warning("%s; the next start takes it for open, until its primary is heard", error)
+        self.brain.watch.handover.kept = found
+
+    def stay_replica(self, takeover: e.TakeOver, why: str) -> None:
+        """It was told to take its primary's place, and does not. Written down before anybody hears of it, if that is possible."""
+        self.takeover = None
+        found = as_of_now(OpenHandover(HandoverStage.REFUSED, takeover.listen, why=why))
+        self.brain.watch.handover.kept = found
+        with contextlib.suppress(PersistFailed):  # this process tells it, and so does the old primary
+            self._keep_handover(found)
 
     def _save(self, record: ReplicaRecord) -> None:
         """Write the state file."""

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydbt.controller.expiry import IdentityReport
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.secondary.held_marks import MarkReport
+from pydbt.core.secondary.open_handover import OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions
@@ -27,7 +29,8 @@ class SecondaryServiceReport:
     """The secondary. ``replica``: where its image stands; the fields of that are the secondary's own in the JSON.
 
     ``problem``: why it cannot go on and starts again, else empty. ``received_bytes`` in this run. ``identity`` is None without
-    TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON.
+    TLS. ``primary``: what is known of it. The fields of ``transactions`` are the secondary's own in the JSON. ``handover``: a
+    change of places that may have left no primary; ``divergence``: what this side alone has. None while a primary is heard.
     """
 
     role: str
@@ -42,6 +45,8 @@ class SecondaryServiceReport:
     primary: PrimaryReport
     transactions: ReplicaTransactions
     marks: tuple[MarkReport, ...]
+    handover: OpenHandover | None
+    divergence: Divergence | None
 
     def to_json(self) -> dict[str, Any]:
         """The object for people's programs."""
@@ -52,6 +57,8 @@ class SecondaryServiceReport:
                     made |= replica.to_values()
                 case ReplicaTransactions() as told:
                     made |= values_of(told)
+                case OpenHandover() | Divergence() as undecided:
+                    made[name] = undecided.to_report()
                 case tuple() as marks:
                     made[name] = [values_of(mark) for mark in marks]
                 case JournalReport() | IdentityReport() | PrimaryReport() as part:

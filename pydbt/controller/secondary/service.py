@@ -43,7 +43,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
-from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.replica import ReplicaState, own_part
 from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.seen.event_names import PROMOTED
@@ -57,6 +57,7 @@ from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.target_problem import load_target_problem, save_target_problem
@@ -104,7 +105,7 @@ class SecondaryService:
         self._stop_asked = False
         self._problem = ""  # while there is no engine that goes on: why
         known = (read_saved_status(options.state_dir) or {}).get("primary")
-        self._watch = PrimaryWatch(PrimaryReport.from_values(known))
+        self._watch = PrimaryWatch(PrimaryReport.from_values(known), load_open_handover(options.state_dir))
         self._save_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
@@ -205,19 +206,17 @@ class SecondaryService:
         connections, now = self._connections, now_after(self._watch.heard_at)
         replica, problem = self._engine.brain.status(now), self._problem
         return SecondaryServiceReport(
-            role="secondary",
-            target=str(self._options.target),
-            target_bytes=self._target_bytes(),
-            listen=self._listening,
-            problem=problem,
-            journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
+            role="secondary", target=str(self._options.target), target_bytes=self._target_bytes(), listen=self._listening,
+            problem=problem, journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
             received_bytes=connections.received_bytes if connections is not None else 0,
             identity=identity_report(self._secure),
             replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now, connected=replica.connected),
             transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
             marks=self._engine.brain.keeper.marks.report() if replica.is_consistent else (),
-        )
+            handover=None if replica.connected else self._watch.handover.kept,
+            divergence=None if replica.connected else own_part(self._engine.brain.record),
+        )  # fmt: skip
 
     def _target_bytes(self) -> int:
         with contextlib.suppress(DeviceError):  # the applier finds it too, and the report tells what it found
@@ -308,9 +307,8 @@ class SecondaryService:
 
     def _take_over(self, takeover: e.TakeOver) -> PrimaryOptions | None:
         """Be a volume of its own, durably, and tell the old primary; None when this stays a replica."""
-        connections, brain = self._connections, self._engine.brain
+        connections, brain, status = self._connections, self._engine.brain, self._engine.brain.status(time.monotonic())
         assert connections is not None, "a HANDOVER came over the network"
-        status = brain.status(time.monotonic())
         replica, refusal = ("", 0), ""
         try:  # the address first: an end after the promotion would leave the old primary without an answer
             replica = parse_address(with_scope(takeover.listen, connections.scope_of(takeover.connection)))
@@ -320,13 +318,15 @@ class SecondaryService:
                 refusal = "not everything was on its target in time"
         except (StateError, UsageError, ValueError) as error:
             refusal = str(error)
+        if refusal:
+            self._engine.stay_replica(takeover, refusal)
         connections.send(takeover.connection, Takeover(final=True, refusal=refusal))
         connections.close(takeover.connection)
         if refusal:
             _log.error(
                 "this side stays a replica, and there is no primary: %s; 'controller promote' one of them", refusal
             )
-            self._engine.takeover, self._finish_at = None, None
+            self._finish_at = None
             return None
         until = time.monotonic() + ENGINE_ANSWER_S
         while connections.last_received(takeover.connection) is not None and time.monotonic() < until:

@@ -52,6 +52,20 @@ class Divergence:
         mib = self.differing_bytes / _MIB
         return f"{mib:.1f} MiB" if mib < 100 else f"{mib:.0f} MiB"
 
+    @property
+    def choice(self) -> str:
+        """What a person has to decide about what this side alone has, as a sentence; empty when that is nothing."""
+        if self.differing_bytes == 0:
+            return ""
+        return (
+            f"this side holds {self.size_words} that the other never had (last common write {short(self.last_common)}, last "
+            f"write here {short(self.last_alone)}): 'controller invalidate' gives it up, 'controller promote' keeps it"
+        )
+
+    def to_report(self) -> dict[str, Any]:
+        """For the status."""
+        return {**self.to_values(), "words": self.choice}
+
     def __str__(self) -> str:
         """One side, as a part of a sentence."""
         where = (

@@ -295,6 +295,8 @@ class Secondary:
         """Everything that is not about the moment waits for its turn."""
         session.heard_at = at
         self.watch.heard(at)
+        if self.watch.handover.ends(session.connection, frame, at):
+            self.keeper.forget_handover()
         if isinstance(frame, f.Bye):
             self.watch.said_goodbye(at)
         if isinstance(frame, f.Ping):
@@ -355,6 +357,8 @@ class Secondary:
             self._do(e.TakeOver(session.connection, frame.listen))
             self._leave()  # whatever comes behind it counts for nothing
         else:
+            if (begun := self.watch.handover.begun(session.connection, frame, refusal, session.heard_at)) is not None:
+                self._do(e.KeepHandover(begun))
             self._do(e.Send(session.connection, f.Takeover(frame.final, refusal)))
 
     def _generation(self, session: Session, frame: f.Generation) -> None:

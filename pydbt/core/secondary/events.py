@@ -14,6 +14,7 @@ from pydbt.core.protocol.digests import UnitDigest
 from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalEntry
+from pydbt.core.secondary.open_handover import OpenHandover
 from pydbt.core.secondary.replica import Mark, ReplicaRecord
 from pydbt.core.units import Geometry
 
@@ -246,6 +247,13 @@ class KeepMarks:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepHandover:
+    """Write down a change of places that begins, with the moment; None: that it is over. Durable before any later effect."""
+
+    found: OpenHandover | None
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """The primary has become a replica, durably, and waits at ``listen``: be promoted, answer on this connection, be the primary.
 
@@ -267,5 +275,15 @@ class Log:
 JournalWork = Append | Resume
 ApplierWork = Apply | Write | Sync | Compare | SetMark
 Effect = (
-    Send | CloseConnection | JournalWork | FreeJournal | ApplierWork | Restart | Persist | KeepMarks | TakeOver | Log
+    Send
+    | CloseConnection
+    | JournalWork
+    | FreeJournal
+    | ApplierWork
+    | Restart
+    | Persist
+    | KeepMarks
+    | KeepHandover
+    | TakeOver
+    | Log
 )

@@ -239,6 +239,11 @@ class Keeper:
         """The image is of these generations, and the primary knows that it is."""
         self.persist(replace(self.record, generations=generations.in_sync(), divergence=None, handed_to=""))
 
+    def forget_handover(self) -> None:
+        """A primary goes on: nobody has to ask who took this side's place, or whether this side is to take one."""
+        self.persist(replace(self.record, handed_to=""))
+        self.effects.append(e.KeepHandover(None))
+
     def keep_aside(self, kept: bool) -> None:
         """Whether there are blocks that the target does not take. The state file tells of them from when they are saved on."""
         self._kept_aside = kept

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
+from pydbt.core.secondary.open_handover import HandoverWatch, OpenHandover
 from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.told_transactions import ToldTransactions
 
@@ -78,8 +79,9 @@ class PrimaryReport:
 class PrimaryWatch:
     """Lives longer than a brain: what was heard of the primary is true of the next brain as well. Times are monotonic."""
 
-    def __init__(self, known: PrimaryReport | None = None) -> None:
-        """``known``: the last report of an earlier process."""
+    def __init__(self, known: PrimaryReport | None = None, handover: OpenHandover | None = None) -> None:
+        """``known``: the last report of an earlier process. ``handover``: what that has left open."""
+        self.handover = HandoverWatch(handover)
         self._heard_at: float | None = None
         self._known = known or PrimaryReport.from_values(None)
         self._ended = self._known.ended

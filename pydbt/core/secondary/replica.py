@@ -150,6 +150,12 @@ class ReplicaRecord:
         return replace(self, replica=name, formerly=(self.replica, *self.formerly)[:FORMER_NAMES])
 
 
+def own_part(record: ReplicaRecord) -> Divergence | None:
+    """What this side alone has, since it was demoted, and of which nobody has decided yet; None when that is nothing."""
+    found = None if record.promoted else record.divergence
+    return None if found is None or not found.choice else found
+
+
 # Entries that records of earlier versions lack.
 _LATER = {
     "promoted",

@@ -72,7 +72,8 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    words = [found for found in (gate_words(report), cluster_words(report)) if found]
+    of_a_role = gate_words(report), handover_words(report), divergence_words(report), cluster_words(report)
+    words = [found for found in of_a_role if found]
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
@@ -111,6 +112,16 @@ def cluster_words(report: View) -> str:
     return f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
 
 
+def handover_words(report: View) -> str:
+    """A change of places that may have left no primary, and what to do; nothing when there is none."""
+    return report.part("handover").text("words") or ""
+
+
+def divergence_words(report: View) -> str:
+    """What a demoted side alone has, and what a person has to decide; nothing when there is nothing of that."""
+    return report.part("divergence").text("words") or ""
+
+
 def unreadable_words(unreadable: View) -> str:
     """Where the source cannot be read, which the replica lacks; nothing when it can be everywhere."""
     if not (size_bytes := unreadable.number("bytes")):
@@ -145,15 +156,26 @@ def _for(since: str | None, now: datetime) -> str:
         return ""
 
 
+def _heard(report: View) -> str:
+    """When the last primary was heard, in brackets; nothing where none was in this run."""
+    primary = report.part("primary")
+    if (seconds := primary.number("heard_seconds")) is None:
+        return ""
+    return f" ({primary.text('host') or 'it'} {'ended' if primary.flag('ended') else 'was heard'} {format_seconds(seconds)} ago)"
+
+
 def _of_a_secondary(report: View) -> str:
     state, silent = report.text("replica_state") or "unknown", report.number("silent_seconds")
     words = ["up to date" if state == "up-to-date" else f"the replica is {state}", report.text("mode") or ""]
     if report.flag("connected") is False:
         words.append(
-            "no primary" if silent is None else f"nothing was heard from the primary for {format_seconds(silent)}"
+            f"no primary{_heard(report)}"
+            if silent is None
+            else f"nothing was heard from the primary for {format_seconds(silent)}"
         )
     problem, target_problem = report.text("problem") or "", report.text("target_problem") or ""
     # It starts again because of its target most of the time, and then one is a part of the other.
-    words += [problem, "" if target_problem in problem else target_problem, cluster_words(report)]
+    words += [problem, "" if target_problem in problem else target_problem]
+    words += [handover_words(report), divergence_words(report), cluster_words(report)]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

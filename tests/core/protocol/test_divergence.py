@@ -51,3 +51,10 @@ def test_values_that_are_no_side_s_are_refused(values: object) -> None:
 def test_moments_are_told_to_the_second_and_with_their_zone() -> None:
     assert short("2026-01-02T16:18:58.123Z") == short("2026-01-02T16:18:58+00:00") == "2026-01-02 16:18:58 UTC"
     assert short("2026-01-02T16:18:58+02:00") == "2026-01-02 16:18:58+02:00" and short("") == "not known"
+
+
+def test_a_person_has_to_decide_about_what_one_side_alone_has_unless_that_is_nothing() -> None:
+    assert Divergence("alpha", "/dev/x", differing_bytes=0).choice == ""
+    for found in (Divergence("alpha", "/dev/x", differing_bytes=8 << 20), Divergence()):
+        assert found.size_words in found.choice and "'controller invalidate' gives it up" in found.choice
+        assert found.to_report() == {**found.to_values(), "words": found.choice}

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from pydbt.core.protocol.divergence import Divergence
 from pydbt.core.protocol.generations import Generations
-from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.core.secondary.replica import ReplicaRecord, own_part
 
 VOLUME, SIZE = "ab" * 16, 1 << 20
 RECORD = ReplicaRecord(
@@ -59,3 +60,10 @@ def test_a_record_that_goes_with_another_target_is_of_a_replica_that_no_primary_
     assert (copy.consistent, copy.must_reach) == (True, 9), "the journal belongs to it"
     fresh = replace(RECORD, volume=None, consistent=False, fresh=True)
     assert not any(fresh.kept_for("u", name, copied=copied).fresh for copied in (False, True))
+
+
+def test_what_a_side_alone_has_is_open_until_it_is_given_up_or_promoted() -> None:
+    own = Divergence("alpha", "/dev/x", differing_bytes=4096)
+    assert own_part(RECORD) is None and own_part(replace(RECORD, divergence=replace(own, differing_bytes=0))) is None
+    assert own_part(replace(RECORD, divergence=own)) == own
+    assert own_part(replace(RECORD, divergence=own, promoted="2026-01-02T03:04:05Z")) is None

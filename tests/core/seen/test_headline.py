@@ -108,6 +108,13 @@ def test_a_secondary_tells_how_long_its_primary_is_silent() -> None:
     told = headline(View(silent), NOW)
     assert told == "the replica is consistent; streaming; nothing was heard from the primary for 9.0 s"
     assert headline(View({**silent, "mode": "offline", "silent_seconds": None}), NOW).endswith("no primary")
+    away = {**silent, "mode": "offline", "silent_seconds": None}
+    for primary, words in (
+        ({"host": "alpha", "heard_seconds": 9.0, "ended": False}, "no primary (alpha was heard 9.0 s ago)"),
+        ({"host": "", "heard_seconds": 9.0, "ended": True}, "no primary (it ended 9.0 s ago)"),
+        ({"host": "alpha", "heard_seconds": None, "ended": True}, "no primary"),
+    ):
+        assert headline(View({**away, "primary": primary}), NOW).endswith(words)
     broken = {**there, "target_problem": "TARGET /dev/x cannot be written at byte 4096: Input/output error"}
     assert headline(View(broken), NOW).endswith(str(broken["target_problem"]))
 

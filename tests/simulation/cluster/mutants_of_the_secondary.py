@@ -18,6 +18,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.keeper import Keeper
+from pydbt.core.secondary.open_handover import HandoverWatch
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.secondary.session import Session
 from pydbt.store.journal_files import JournalFiles
@@ -70,6 +71,10 @@ def _persist_last(right: Callable, self: Engine, effects: list, connections: obj
     right(self, [effect for effect in effects if not isinstance(effect, e.Persist)] + late, connections)
 
 
+def _ended_by_the_last_word(right: Callable, self: HandoverWatch, connection: int, frame: f.Frame, now: float) -> bool:
+    return right(self, connection, f.Ping(0) if isinstance(frame, f.Handover) and frame.final else frame, now)
+
+
 def add(instead: Callable, around: Callable) -> None:
     """To the known ones."""
     around("an acknowledgement before durability", Keeper, "append", _acknowledged_early)
@@ -90,6 +95,8 @@ def add(instead: Callable, around: Callable) -> None:
     instead("an image in pieces is not called inconsistent", Keeper, "_give_up_image", lambda self: None)
     around("a direct resync is called consistent before it is durable", Keeper, "write", _commit_early)
     around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
+    instead("who is asked to take over does not write that down", HandoverWatch, "begun", lambda self, *given: None)
+    around("the last word of a primary counts as one that goes on", HandoverWatch, "ends", _ended_by_the_last_word)
     instead("a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False))
     around(
         "BLOCKS acknowledged before the target is synced", Keeper, "written",

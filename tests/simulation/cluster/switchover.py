@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,9 @@ from pydbt.controller.requests import Request
 from pydbt.core.errors import PeerError, TimedOut
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol import frames as f
+from pydbt.core.secondary.open_handover import HandoverStage
 from pydbt.network.address import format_address
+from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import VOLUME_FILE_NAME
 from tests.simulation.cluster.checkers import Violation, torn
@@ -102,10 +105,20 @@ class Switchover:
             node.pump(100)
         if (world.primary.state_dir / VOLUME_FILE_NAME).exists() and not self.is_replica:
             raise Violation("never two primaries", "a replica became a primary by itself")
+        if not is_promoted(node):
+            _require_told("the old primary", world.primary.state_dir, HandoverStage.GIVEN)
+            _require_told("the secondary", node.options.state_dir, HandoverStage.ASKED, HandoverStage.REFUSED)
         copy = node if is_promoted(node) else node.after_a_crash(power=False)
         content = bytes(copy.content.current[: world.geometry.size_bytes])
         if torn(content) or content != self._content:
             raise Violation("nothing is lost in a change of places", f"promoted: {is_promoted(node)}")
+
+
+def _require_told(side: str, state_dir: Path, *stages: HandoverStage) -> None:
+    """Its status tells a person that nobody may have taken the place."""
+    found = load_open_handover(state_dir)
+    if found is None or found.stage not in stages:
+        raise Violation("while nobody is known to be the primary, each side tells it", f"{side} tells {found}")
 
 
 def is_promoted(node: SecondaryNode) -> bool:

@@ -1,0 +1,120 @@
+"""A change of places of which a replica does not know that it was completed: there may be no primary, and a person has to look.
+
+It is written down before the step that it tells of, so that it outlives whatever ends that step. It is over when a primary is
+heard that goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+from pydbt.core.protocol.divergence import short
+from pydbt.core.protocol.frame_checks import check_text
+from pydbt.core.protocol.frames import Bye, Frame, Handover
+
+ASKED_LASTS_S = 300.0
+"""A primary that goes on in the same connection tells nothing of a change that it gave up. By default it does so after 60 s."""
+
+
+class HandoverStage(StrEnum):
+    """How far it came, as this side knows it.
+
+    ASKED: the primary asked whether this side could take its place. REFUSED: it has given its place up, and this side did not
+    take it. PROMOTED: this side was promoted, and has not run since. GIVEN: this side has given its place up. TAKEN: the other
+    one took it, and has not been heard since.
+    """
+
+    ASKED = "asked"
+    REFUSED = "refused"
+    PROMOTED = "promoted"
+    GIVEN = "given"
+    TAKEN = "taken"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenHandover:
+    """``other``: the address of the other side. ``since``: the moment (RFC 3339), empty when it is not known. ``why`` it was not
+    completed, as far as that is known."""
+
+    stage: HandoverStage
+    other: str
+    since: str = ""
+    why: str = ""
+
+    def __post_init__(self) -> None:
+        check_text("other", self.other, 300)
+        check_text("since", self.since, 64)
+        check_text("why", self.why)
+
+    @property
+    def words(self) -> str:
+        """What is known, and what to do, as a sentence."""
+        at, why = f" at {short(self.since)}" if self.since else "", f" ({self.why})" if self.why else ""
+        match self.stage:
+            case HandoverStage.ASKED:
+                return (
+                    f"its primary asked{at} whether this side could take its place, and is not heard now, so that it may be a "
+                    f"replica too: look there with 'controller status'; if it is one (at {self.other}), 'controller promote' "
+                    "this side"
+                )
+            case HandoverStage.REFUSED:
+                return (
+                    f"its primary gave its place up{at}, and this side did not take it{why}, so that nobody is known to be "
+                    f"the primary: 'controller promote' this side, or with --force the other one (at {self.other})"
+                )
+            case HandoverStage.PROMOTED:
+                return (
+                    f"this side was promoted{at}, and no run has begun here since: start 'controller run' with "
+                    f"--secondary {self.other}, where its former primary is to be the secondary"
+                )
+            case HandoverStage.TAKEN:
+                return (
+                    f"{self.other} took the place of this side{at}, and has not been heard since: look there with 'controller "
+                    "status', and start 'controller run' if none runs"
+                )
+            case HandoverStage.GIVEN:
+                return (
+                    f"this side gave its place to {self.other}{at}, and nobody is known to have taken it{why}: look there "
+                    "with 'controller status'; if it is a replica too, 'controller promote' it there, or this side with "
+                    "--force if that one is lost"
+                )
+
+    def to_values(self) -> dict[str, str]:
+        """For the file."""
+        return asdict(self)
+
+    def to_report(self) -> dict[str, str]:
+        """For the status."""
+        return {"stage": self.stage.value, "other": self.other, "since": self.since, "words": self.words}
+
+    @classmethod
+    def from_values(cls, values: object) -> OpenHandover:
+        """What ``to_values`` made. ValueError for anything else."""
+        names = {"stage", "other", "since", "why"}
+        if not isinstance(values, dict) or values.keys() != names:
+            raise ValueError("its keys are not those of a change of places")
+        return cls(HandoverStage(values["stage"]), values["other"], values["since"], values["why"])
+
+
+class HandoverWatch:
+    """The one that is open. It lives as long as the process: the next brain knows it too. Times are monotonic."""
+
+    def __init__(self, kept: OpenHandover | None = None) -> None:
+        self.kept = kept
+        self._asked_in: int | None = None  # the connection
+        self._asked_at = 0.0
+
+    def begun(self, connection: int, frame: Handover, refusal: str, now: float) -> OpenHandover | None:
+        """To be kept before the answer ``refusal`` to a question, or to the last word. None where nothing begins by that."""
+        if refusal and not frame.final:
+            return None
+        self._asked_in, self._asked_at = connection, now
+        stage = HandoverStage.REFUSED if frame.final else HandoverStage.ASKED
+        return OpenHandover(stage, frame.listen, why=refusal)
+
+    def ends(self, connection: int, frame: Frame, now: float) -> bool:
+        """Whether it is over with this frame of a primary: a primary that is one no more tells only that."""
+        if self.kept is None or isinstance(frame, Handover | Bye):
+            return False
+        return connection != self._asked_in or now - self._asked_at > ASKED_LASTS_S
