@@ -9,15 +9,18 @@ import socket
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.protocol.divergence import Divergence
+from pydbt.core.protocol.frames import SUPERSEDED
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations, generation_name, lineage_of
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.target_identity import Likeness, likeness
+from pydbt.core.seen.view import View
 from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, names_of
@@ -183,6 +186,17 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         except StateError as error:
             _log.warning("%s is a replica now, and a file of the primary stays: %s", source, error)
     return record
+
+
+def note_promoted_other(state_dir: Path, status: dict[str, Any] | None) -> None:
+    """Of a side that was demoted: its last status as a primary may tell which of its secondaries was promoted in its place."""
+    secondaries = View(status).parts("secondaries")
+    other = next((one.text("secondary") for one in secondaries if one.text("refused") == SUPERSEDED), None)
+    if other:
+        try:
+            save_open_handover(state_dir, OpenHandover(HandoverStage.TAKEN, other))
+        except (StateError, ValueError) as error:  # it is a replica all the same
+            _log.warning("that %s was promoted could not be written down: %s", other, error)
 
 
 def former_names(record: ReplicaRecord | None) -> tuple[str, ...]:

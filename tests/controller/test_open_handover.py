@@ -14,9 +14,10 @@ from pydbt.controller.changed_role import changed_role
 from pydbt.controller.control import write_saved_status
 from pydbt.controller.primary.gate import GateOptions, ask_gate
 from pydbt.controller.primary.stopped import with_present_figures
-from pydbt.controller.roles import require_no_replica
+from pydbt.controller.roles import note_promoted_other, require_no_replica
 from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
+from pydbt.core.protocol.frames import SUPERSEDED
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.store.open_handover_file import (
     OPEN_HANDOVER_NAME,
@@ -94,6 +95,23 @@ def test_a_place_that_was_taken_is_told_until_that_primary_is_heard(tmp_path: Pa
     assert found is not None and found.stage is HandoverStage.TAKEN
     keep(tmp_path, found, handed_to="10.0.0.2:7790")
     assert load_open_handover(tmp_path) == replace(GIVEN, since=""), "the record was not written"
+
+
+def test_a_side_that_was_demoted_since_its_secondary_was_promoted_tells_where_its_primary_is(tmp_path: Path) -> None:
+    keep(tmp_path, None)
+    status: dict[str, Any] = {
+        "role": "primary",
+        "secondaries": [{"secondary": "10.0.0.2:7790", "refused": "other-volume"}],
+    }
+    for nothing in (None, {}, status):
+        note_promoted_other(tmp_path, nothing)
+        assert load_open_handover(tmp_path) is None
+    status["secondaries"].append({"secondary": "10.0.0.3:7790", "refused": SUPERSEDED})
+    note_promoted_other(tmp_path, status)
+    found = load_open_handover(tmp_path)
+    assert found is not None and found.words.startswith(
+        "10.0.0.3:7790 took the place of this side, and has not been heard"
+    )
 
 
 def test_a_side_that_was_killed_with_its_files_of_a_primary_is_a_replica_all_the_same(tmp_path: Path) -> None:

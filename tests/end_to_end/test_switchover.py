@@ -78,6 +78,8 @@ def test_both_processes_change_places_and_back_again(places: Places) -> None:
     until(lambda: places.role(both.primary_state) == "secondary", "the primary is the secondary")
     assert both.primary.alive and both.secondary.alive, "a process ended"
     places.wait(both.secondary_state)
+    assert (status_of(both.primary_state) or {})["handover"] is None and load_open_handover(both.primary_state) is None
+    assert load_open_handover(both.secondary_state) is None, "it runs"
     places.write(places.second, "two")
     places.wait(both.secondary_state)
     back = places.switch(both.secondary_state, both.address)

@@ -10,7 +10,7 @@ from pydbt.cli.place import place_argument
 from pydbt.cli.protecting import role_changed
 from pydbt.cli.stopping import stop_running, stop_timeout
 from pydbt.cli.values import PATH
-from pydbt.controller.control import is_answering
+from pydbt.controller.control import is_answering, read_saved_status
 from pydbt.controller.primary.leftover import detach_leftover
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import require_state_dir
@@ -47,6 +47,7 @@ def demote(source: Path, state_dir: Path, timeout: float) -> int:
         mapped = _is_tracked(source, state_dir)
         detach_leftover(state_dir)
         record = roles.demote(source, state_dir, mapped=mapped)
+        roles.note_promoted_other(state_dir, read_saved_status(state_dir))
     role_changed(source, promoted=False)
     click.echo(f"{source} is a replica now")
     found = record.divergence

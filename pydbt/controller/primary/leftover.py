@@ -55,7 +55,7 @@ def are_of_other_side(state: VolumeState, state_dir: str | os.PathLike[str]) -> 
 
 def _tracked_elsewhere(state: VolumeState) -> list[BlockDevice]:
     own = source_of(state)
-    found = [one.device for one in pinned_programs() if volume_of(one.name) == state.uuid.hex]
+    found = [one.device for one in pinned_programs(state.uuid.hex)]
     return [device for device in found if device is not None and _is_another(device, own, state)]
 
 
@@ -139,8 +139,8 @@ class Pinned:
     number: str
 
 
-def pinned_programs() -> list[Pinned]:
-    """All volumes whose programs are in the kernel, also of state directories that nobody knows any more.
+def pinned_programs(volume: str = "") -> list[Pinned]:
+    """All volumes whose programs are in the kernel, also of state directories that nobody knows any more; or only a named one.
 
     MachineError when that is unknown.
     """
@@ -148,12 +148,14 @@ def pinned_programs() -> list[Pinned]:
 
     found = []
     for name in pinned_names():
+        if volume and volume_of(name) != volume:
+            continue
         try:
-            volume = tracked_volume(PINS / name)
+            spec = tracked_volume(PINS / name)
         except (PydbtError, OSError):
-            volume = None
-        number = "" if volume is None else f"{volume.disk_major}:{volume.disk_minor}"
-        device = None if volume is None else _device_at(volume.disk_major, volume.disk_minor, volume.start_sector)
+            spec = None
+        number = "" if spec is None else f"{spec.disk_major}:{spec.disk_minor}"
+        device = None if spec is None else _device_at(spec.disk_major, spec.disk_minor, spec.start_sector)
         found.append(Pinned(name, device, number))
     return found
 
