@@ -24,6 +24,18 @@ def tell_expiry(secure: Secure | None) -> None:
         _log.warning("%s", problem)
 
 
+def read_again(secure: Secure) -> bool:
+    """Read the identity anew, and tell of its end; False when it cannot be read, which is told."""
+    try:
+        secure.reload()
+    except UsageError as error:
+        _log.error("%s; the identity that was read before stays in use", error)
+        return False
+    _log.info("the identity was read again")
+    tell_expiry(secure)
+    return True
+
+
 def require_usable(identity: Identity) -> None:
     """UsageError with the sentence that a run would meet, when nobody can accept this machine.
 

@@ -28,7 +28,7 @@ from pydbt.controller.control import (
     write_saved_status,
 )
 from pydbt.controller.event_log import events_of_secondary
-from pydbt.controller.expiry import identity_report, tell_expiry
+from pydbt.controller.expiry import identity_report, read_again, tell_expiry
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
@@ -102,7 +102,7 @@ class SecondaryService:
         self._connections: Connections | None = None
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
-        self._stop_asked = False
+        self._stop_asked = self._has_let_go = False
         self._problem = ""  # while there is no engine that goes on: why
         known = (read_saved_status(options.state_dir) or {}).get("primary")
         self._watch = PrimaryWatch(PrimaryReport.from_values(known), load_open_handover(options.state_dir))
@@ -181,25 +181,23 @@ class SecondaryService:
         self._inbox.put((None, _Reload()))
 
     def _reload(self) -> None:
-        if self._secure is None:
-            return
-        try:
-            self._secure.reload()
-        except UsageError as error:
-            _log.error("%s; the identity that was read before stays in use", error)
-            return
-        _log.info("the identity was read again")
-        tell_expiry(self._secure)
-        if self._connections is not None:
+        if self._secure is not None and read_again(self._secure) and self._connections is not None:
             self._connections.end_revoked()
 
     def close(self) -> None:
         """Close everything."""
+        self._let_go()
+        self._lock.close()
+
+    def _let_go(self) -> None:
+        """End the work on the target, which others may use from here on. Idempotent."""
+        if self._has_let_go:
+            return
+        self._has_let_go = True
         self._engine.stop()
         with contextlib.suppress(StateError):  # for people; whatever was promised before is on disk already
             write_saved_status(self._options.state_dir, self.report().to_json())
         self._target.close()
-        self._lock.close()
 
     def report(self) -> SecondaryServiceReport:
         """The report of ``controller status``."""
@@ -320,6 +318,8 @@ class SecondaryService:
             refusal = str(error)
         if refusal:
             self._engine.stay_replica(takeover, refusal)
+        else:
+            self._let_go()  # who hears of it may mount the target at once
         connections.send(takeover.connection, Takeover(final=True, refusal=refusal))
         connections.close(takeover.connection)
         if refusal:
