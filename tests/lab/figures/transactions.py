@@ -114,7 +114,8 @@ def _cost(stream: _Stream) -> _Cost:
     transactions, log = FileSystemTransactions(state), FollowedLog(stream.place)
     following = other = 0.0
     ended = 0
-    for records in stream.batches:
+    for batch in stream.batches:
+        records = batch.copy()  # as the ring gives them
         began = time.thread_time()
         found = tuple(log.captured(records, stream.payload))
         between = time.thread_time()
