@@ -18,8 +18,9 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PydbtError
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.transactions.asked_transaction import AskedTransaction
+from pydbt.core.transactions.captured_blocks import Payload
 from pydbt.core.transactions.ext4_volume import Read
-from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction, FollowedLog, Payload, ReadTransaction
+from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction, FollowedLog, ReadTransaction
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.likely_changes import likely_changes
 from pydbt.core.transactions.log_place import LogPlace, find_log

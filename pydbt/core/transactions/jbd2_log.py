@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from pydbt.core.blocks.runs import Integers
+from pydbt.core.transactions.captured_blocks import CapturedBlocks
 from pydbt.core.transactions.crc import crc32_be
 from pydbt.core.transactions.fast_commits import FastCommits
 from pydbt.core.transactions.jbd2_blocks import (
@@ -34,13 +37,14 @@ from pydbt.core.transactions.transaction import (
     TransactionState,
 )
 from pydbt.core.transactions.whole_blocks import WholeBlocks
-from pydbt.core.transactions.whole_transactions import NO_TIME_BEFORE, NUMBERS, WholeTransactions
+from pydbt.core.transactions.whole_transactions import NO_TIME_BEFORE, NUMBERS, EndedAt, WholeTransactions
 from pydbt.core.units import Buffer
 
 _MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 _MAX_AWAITED = (
     8_192  # blocks that were announced and have not come; a descriptor block of 64 KiB announces 8,188 at most
 )
+_WORTH_A_STEP = 12  # blocks: below that looking at one after the other is as quick
 
 
 @dataclass(slots=True)
@@ -123,30 +127,45 @@ class Jbd2Log:
             return 0, 0
         return layout.block_bytes, layout.last_block
 
-    def blocks_written(self, places: Integers, blocks: list[memoryview]) -> list[tuple[int, JournalTransaction]]:
-        """Whole ``plain_blocks`` in their order: the transactions that ended, each with the place of the block that ended it."""
-        ended: list[tuple[int, JournalTransaction]] = []
+    def blocks_written(
+        self, places: Integers, likely: Integers, blocks: CapturedBlocks, begin_bytes: int = 0
+    ) -> list[EndedAt]:
+        """Whole ``plain_blocks`` in their order: the transactions that ended.
+
+        ``likely``: which of them are control blocks, most likely. All are at their distance from block 0, which is at
+        ``begin_bytes`` of the volume.
+        """
+        ended: list[EndedAt] = []
         indices = places.tolist()
         place, count = 0, len(indices)
         whole: WholeTransactions | None = None
+        guesses = [np.arange(count), likely] if len(likely) < count else [likely]
         while place < count:
-            if self._open is None and self._next is not None and self._next[1] == indices[place]:
-                if whole is None and self._super is not None and self._super.full_tag_sums:
-                    whole = WholeTransactions(self._super, places, blocks)
-                if whole is not None and (found := whole.from_here(place, *self._next)):
+            index = indices[place]
+            if self._open is None and self._next is not None and self._next[1] == index:
+                found = whole.from_here(place, *self._next, begin_bytes) if whole is not None else []
+                worth = count - place >= _WORTH_A_STEP and self._super is not None and self._super.full_tag_sums
+                while not found and guesses and worth:
+                    at = guesses.pop()
+                    at = at[at >= place]
+                    assert self._super is not None
+                    whole = WholeTransactions(self._super, places, at, blocks.together(at))
+                    found = whole.from_here(place, *self._next, begin_bytes)
+                if found:
                     ended += found
-                    place = self._behind(*found[-1])
+                    place = self._behind(*found[-1][:2])
                     continue
-            index, block = indices[place], blocks[place]
             place += 1
+            if self._open is not None and index in self._open.awaited:
+                del self._open.awaited[index]
+                continue
+            block = blocks.one(place - 1)
             if block[:4] == _MAGIC:
                 for one in self._take(index, block):
-                    ended.append((place - 1, one))
+                    ended.append((place - 1, one, None))
                 current = self._open
                 if current is not None and current.awaited:
                     place += self._take_copies(current.awaited, indices, place)
-            elif self._open is not None:
-                self._open.awaited.pop(index, None)
         return ended
 
     def _behind(self, place: int, last: JournalTransaction) -> int:
@@ -190,17 +209,18 @@ class Jbd2Log:
         except NotUnderstood:
             return True
 
-    def run_of(self, ended: JournalTransaction) -> list[tuple[int, int]]:
-        """The runs (offset, length) of the log that a transaction consists of, in bytes."""
+    def runs_of(self, ended: JournalTransaction, begin_bytes: int = 0) -> tuple[tuple[int, int], ...]:
+        """The runs (offset, length) of the log that a transaction consists of, in bytes; the log begins at ``begin_bytes``."""
         layout = self._super
-        if layout is None or not ended.block_count:
-            return []
-        size, first, count = layout.block_bytes, ended.first_block, ended.block_count
-        inside = layout.last_block - first if first < layout.last_block else layout.block_count - first
+        first, count = ended.first_block, ended.block_count
+        if layout is None or not count:
+            return ()
+        size, last = layout.block_bytes, layout.last_block
+        inside = last - first if first < last else layout.block_count - first
         if count <= inside:
-            return [(first * size, count * size)]
-        rest = min(count - inside, layout.last_block - layout.first_block)
-        return [(first * size, inside * size), (layout.first_block * size, rest * size)]
+            return ((begin_bytes + first * size, count * size),)
+        rest = min(count - inside, last - layout.first_block)
+        return (begin_bytes + first * size, inside * size), (begin_bytes + layout.first_block * size, rest * size)
 
     def _take(self, index: int, block: memoryview) -> list[JournalTransaction]:
         if index == 0:

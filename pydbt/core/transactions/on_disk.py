@@ -6,7 +6,7 @@ The whole log is read once or twice, in pieces, in the order in which it was wri
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -204,7 +204,7 @@ class _Ext4OnDisk:
         older = self._older(head, layout.start_block or head)
         parser = Jbd2Log(self._head, check_content=False)
         recent = [
-            ([part for run in parser.run_of(one) for part in log.on_volume(*run)], one.named_parts)
+            ([part for run in parser.runs_of(one) for part in log.on_volume(*run)], one.named_parts)
             for one in reversed([*older, *live])
         ]
         ahead = log.ahead(head * layout.block_bytes)
@@ -297,7 +297,7 @@ def _read_xfs(read: Read) -> LogOnDisk:
     for one in ended:
         if stop is not None and one.number >= stop and one.state is TransactionState.COMMITTED:
             reason = f"recovery stops before it, at the damaged or missing record {name_of_lsn(stop)}"
-            one = replace(one, state=TransactionState.ABANDONED, reason=reason)
+            one = one._replace(state=TransactionState.ABANDONED, reason=reason)
         whole = one.state is TransactionState.COMMITTED
         found.append(OnDisk(one, whole and not log.unmounted and one.starts_at >= log.tail_lsn))
     return LogOnDisk("xfs", SECTOR_BYTES, volume.log_bytes, found)
@@ -357,7 +357,7 @@ def _changes_of_xfs(read: Read) -> LoggedChanges:
     found = _near_head(read, _RECENT_BYTES)
     where = found.where
     recent = [
-        ([part for run in found.log.run_of(one) for part in where.on_volume(*run)], one.named_parts)
+        ([part for run in found.log.runs_of(one) for part in where.on_volume(*run)], one.named_parts)
         for one in reversed([*found.ended, *found.log.open])
     ]
     return LoggedChanges(where.ahead(found.head_bytes), recent, [], where.on_volume(0, where.size_bytes))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,10 @@ NamedRuns = NDArray[np.int64]
 
 _MAX_NAMED_RUNS = 32_768  # 512 KiB; a quarter of a journal of 512 MiB, and few transactions are above 1,000 blocks
 _PARTS_AT_ONCE = 256
-_TAG_BYTES = 16  # journal_block_tag3_t; the identity of the file system has as many
+_HEADER_BYTES, _TAG_BYTES = (
+    12,
+    16,
+)  # of a descriptor block, and journal_block_tag3_t; the file system's identity has 16 as well
 _MAX_LISTED = 2_048  # runs in lists of numbers, 80 KiB
 NO_RUNS: NamedRuns = np.empty((0, 2), np.int64)
 
@@ -27,8 +30,7 @@ class TransactionState(StrEnum):
     """It will never be complete, or is damaged; its ``reason`` tells why."""
 
 
-@dataclass(slots=True, eq=False)  # not frozen, which would make it three times as slow to make; nobody changes one
-class JournalTransaction:
+class JournalTransaction(NamedTuple):
     """A transaction: ``name`` and ``number`` are its tid (ext4) or the log sequence number of its commit record (XFS).
 
     ``name`` is ``48211``, ``48211.3`` for a fast commit, and ``cycle:block`` on XFS. ``committed_ns``: the file system's own
@@ -123,18 +125,20 @@ class RunsOfTransaction:
 class RunsOfTags:
     """The runs that one descriptor block of jbd2 names, kept as they stand there: most are never asked for.
 
-    ``tags``: of version 3, the first of them with the identity behind it.
+    ``head``: the beginning of the block, with ``count`` tags of version 3, the first of them with the identity behind it.
     """
 
-    __slots__ = ("_block_bytes", "_tags", "_wide", "count")
+    __slots__ = ("_block_bytes", "_head", "_wide", "count")
     whole = True
 
-    def __init__(self, tags: bytes, count: int, wide: bool, block_bytes: int) -> None:
-        self._tags, self.count, self._wide, self._block_bytes = tags, count, wide, block_bytes
+    def __init__(self, head: bytes, count: int, wide: bool, block_bytes: int) -> None:
+        self._head, self.count, self._wide, self._block_bytes = head, count, wide, block_bytes
 
     def together(self) -> NamedRuns:
         """All of them, made anew at each call."""
-        words = np.frombuffer(self._tags[:_TAG_BYTES] + self._tags[2 * _TAG_BYTES :], ">u4").reshape(-1, 4)
+        second = _HEADER_BYTES + _TAG_BYTES
+        tags = self._head[_HEADER_BYTES:second] + self._head[second + _TAG_BYTES :]
+        words = np.frombuffer(tags, ">u4", self.count * _TAG_BYTES // 4).reshape(-1, _TAG_BYTES // 4)
         numbers = words[:, 0].astype(np.int64)
         if self._wide:
             numbers |= words[:, 2].astype(np.int64) << 32

@@ -128,16 +128,17 @@ class XfsLog:
         """Whether it is known where the next record is to begin."""
         return self._next is not None
 
-    def run_of(self, ended: JournalTransaction) -> list[tuple[int, int]]:
-        """The runs (offset, length) of the log, in bytes, from a checkpoint's start to its end, with what lies between."""
+    def runs_of(self, ended: JournalTransaction, begin_bytes: int = 0) -> tuple[tuple[int, int], ...]:
+        """The runs (offset, length) of the log, in bytes, from a checkpoint's start to its end, with what lies between.
+
+        The log begins at ``begin_bytes``.
+        """
         if not ended.block_count:
-            return []
+            return ()
         first, count = ended.first_block % self._sectors, min(ended.block_count, self._sectors)
         inside = min(count, self._sectors - first)
-        runs = [(first * SECTOR_BYTES, inside * SECTOR_BYTES)]
-        if count > inside:
-            runs.append((0, (count - inside) * SECTOR_BYTES))
-        return runs
+        head = begin_bytes + first * SECTOR_BYTES, inside * SECTOR_BYTES
+        return (head,) if count == inside else (head, (begin_bytes, (count - inside) * SECTOR_BYTES))
 
     def _add_gap(self, lsn: int) -> None:
         if len(self.gaps) < _MAX_GAPS:

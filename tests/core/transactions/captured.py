@@ -36,6 +36,7 @@ class Written:
         for row, (kind, sector, sectors, op, identifier) in zip(made, self.rows, strict=True):
             row["kind"], row["sector"], row["sectors"], row["op"] = kind, sector, sectors, op
             row["data"] = identifier
+            row["pieces"] = 0 if not identifier else 1 if self.whole or sectors == 1 else 2
         return made
 
     def payload(self, records: Records) -> list[memoryview]:

@@ -12,12 +12,14 @@ from hypothesis import strategies as st
 
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction, FollowedLog
+from pydbt.core.transactions.jbd2_blocks import JBD2_MAGIC
 from pydbt.core.transactions.log_place import LogPlace, find_log
 from pydbt.core.units import MIB
 from tests.core.transactions.captured import Written
 from tests.core.transactions.test_on_disk import Ext4Image
 from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
 
+MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 FIRST = 24 * 1024  # of the journal on an ``Ext4Image`` with blocks of 1 KiB
 
 
@@ -312,7 +314,10 @@ def in_one_piece(generator: random.Random) -> list[Written]:
             built.revoke([generator.randrange(1 << 31)])
         built.commit(spoil=generator.random() < 2 * damage)
     batches = [Written(whole=True)]
+    size, before_control, anywhere = generator.choice((10, 60)), generator.choice((0, 1)), generator.choice((0, 0, 0.3))
     for offset, data in built.writes:
+        if generator.random() < max(before_control * (data[:4] == MAGIC), anywhere):
+            batches[-1].complete(FIRST + offset, 1024)
         if generator.random() < damage:
             continue
         if generator.random() < damage / 2:
@@ -323,7 +328,7 @@ def in_one_piece(generator: random.Random) -> list[Written]:
             batches[-1].write(FIRST + offset, data)
         if generator.random() < 0.02:
             batches[-1].write(FIRST + offset, data[:512])
-        if generator.random() < 0.1:
+        if generator.random() < 1 / size:
             batches.append(Written(whole=True))
     return batches
 
@@ -385,6 +390,54 @@ def test_data_that_does_not_make_up_a_write_counts_as_none() -> None:
     written = volume.written()
     assert volume.log.captured(written.records(), lambda _: []) == []
     assert volume.log.problem == NO_FOOTING
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_whole_blocks_whose_data_does_not_come_count_as_none(whole: bool) -> None:
+    volume = with_footing()
+    for home in range(5):
+        volume.built.transaction(home)
+    written = volume.written()
+    written.whole = whole
+
+    def payload(records: np.ndarray) -> list[memoryview]:
+        return written.payload(records)[:-1]
+
+    ended = volume.log.captured(written.records(), payload)
+    assert sum(name.endswith("committed") for name in names(ended)) < 5
+    assert volume.log.problem == NO_FOOTING
+
+
+def test_a_write_without_data_is_missed_also_where_another_one_came_in_two_pieces() -> None:
+    volume = with_footing()
+    volume.built.descriptor({5: bytes(1024), 6: bytes(1024)})
+    written = volume.written()
+    del written.rows[1:]
+    written.write(FIRST + 6 * 1024, None, op=Operation.DISCARD, sectors=2)
+    pieces = written.payload(written.records()[:1])
+    assert names(volume.log.captured(written.records(), lambda _: pieces)) == ["8 abandoned"]
+    assert volume.log.problem == NO_FOOTING
+
+
+def test_of_what_jbd2_waited_for_only_the_control_blocks_are_looked_at() -> None:
+    volume = with_footing()
+    for number in range(20):
+        volume.built.descriptor({home: bytes((number,)) * 1024 for home in range(6)})
+        volume.built.commit()
+    written, looked_at = Written(whole=True), 0
+    for offset, data in volume.built.writes:
+        if data[:4] == MAGIC:
+            written.complete(FIRST + offset, 1024)
+        written.write(FIRST + offset, data)
+
+    def payload(records: np.ndarray) -> list[memoryview]:
+        nonlocal looked_at
+        looked_at += len(records)
+        return written.payload(records)
+
+    ended = volume.log.captured(written.records(), payload)
+    assert len(ended) == 20 and looked_at == 40
+    assert ended[19].transaction.named[:, 0].tolist() == [home * 1024 for home in range(6)]
 
 
 def test_batches_without_a_write_to_the_log_leave_their_data_alone() -> None:

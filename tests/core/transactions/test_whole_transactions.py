@@ -7,15 +7,20 @@ import random
 import numpy as np
 import pytest
 
-from pydbt.core.transactions.jbd2_blocks import read_journal_superblock
+from pydbt.core.transactions.jbd2_blocks import JBD2_MAGIC, read_journal_superblock
 from pydbt.core.transactions.whole_transactions import WholeTransactions
 from tests.lab.file_system_logs import REVOKES, V3, WIDE, Jbd2Builder
 
 SIZE = 1024
+BEGIN = 9 * SIZE
+MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 
 
 class Batch:
     """Transactions of 1 to 20 blocks from the start of a log on, in the order in which they are written."""
+
+    every = True
+    """Whether the copies are looked at as well, or control blocks alone."""
 
     def __init__(self, count: int, log_blocks: int = 400, start: int = 1) -> None:
         chance = random.Random(count)
@@ -33,15 +38,24 @@ class Batch:
 
     def found(self, place: int = 0, number: int | None = None, index: int | None = None) -> list[tuple[int, str]]:
         """The chain that begins at a place of the batch: places of commits and names."""
-        whole = WholeTransactions(self.layout, np.array(self.places), [memoryview(block) for block in self.blocks])
+        places = np.array(self.places)
+        at = np.array([one for one in range(len(places)) if self.every or self.blocks[one][:4] == MAGIC], np.int64)
+        whole = WholeTransactions(self.layout, places, at, [memoryview(self.blocks[one]) for one in at.tolist()])
         number = self.layout.sequence if number is None else number
         index = self.places[place] if index is None else index
-        self.told = [one for _, one in whole.from_here(place, number, index)]
-        return [(last, one.name) for (last, one) in whole.from_here(place, number, index)]
+        found = whole.from_here(place, number, index, BEGIN)
+        self.told = [one for _, one, _ in found]
+        self.runs = [runs for _, _, runs in found]
+        return [(last, one.name) for last, one, _ in found]
 
     def commits(self) -> list[tuple[int, str]]:
         ends = np.cumsum([size + 2 for size in self.sizes]) - 1
         return [(end, str(self.layout.sequence + turn)) for turn, end in enumerate(ends.tolist())]
+
+
+@pytest.fixture(autouse=True, params=[True, False], ids=["every block", "control blocks"])
+def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Batch, "every", request.param)
 
 
 @pytest.mark.parametrize("start", [1, 340])
@@ -54,6 +68,7 @@ def test_all_of_a_batch_are_found_with_their_blocks_also_where_the_log_begins_ag
     assert batch.found() == expected and expected
     for one, homes, size in zip(batch.told, batch.homes, batch.sizes, strict=False):
         assert one.named[:, 0].tolist() == homes and one.block_count == size + 2 and one.committed_ns
+    assert batch.runs == [((BEGIN + one.first_block * SIZE, one.block_count * SIZE),) for one in batch.told]
 
 
 def test_only_the_one_that_is_due_is_told() -> None:

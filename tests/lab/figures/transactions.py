@@ -29,6 +29,7 @@ _LOG_BLOCKS = 8192
 _LOG_OFFSET = 64 * MIB
 _VOLUME = Geometry(256 * MIB, _BLOCK)
 _BATCH_RECORDS = 4096
+_SLOT_BYTES = 24  # before the data of a write in the ring
 
 
 def measure(quick: bool) -> list[Figure]:
@@ -47,47 +48,57 @@ def measure(quick: bool) -> list[Figure]:
 
 
 class _Stream:
-    """Captured writes of an ext4: data, and for each transaction a descriptor, six blocks and a commit."""
+    """Captured writes of an ext4: data, a descriptor with six blocks, and the commit, which jbd2 submits one after the other."""
 
     def __init__(self, count: int, data_writes: int, data_bytes: int) -> None:
         self.count = count
         built = Jbd2Builder(_BLOCK, _LOG_BLOCKS, REVOKES | WIDE | V3)
         rng = np.random.default_rng(1)
-        self._data = rng.bytes(data_bytes)
-        self.content: list[memoryview] = []
-        rows: list[tuple[int, int, int]] = []
+        self._ring = bytearray()
+        rows: list[tuple[int, int, int, int]] = []
+        data = rng.bytes(data_bytes)
         for number in range(count + 1):
-            for place in range(data_writes):
-                rows.append(self._row(128 * MIB + place * data_bytes, self._data))
-            first = len(built.writes)
+            rows += self._written(*((128 * MIB + place * data_bytes, data) for place in range(data_writes)))
             built.descriptor({number % 90 + one: rng.bytes(_BLOCK) for one in range(6)})
             built.commit()
-            rows += [self._row(_LOG_OFFSET + offset, data) for offset, data in built.writes[first:]]
+            writes = [(_LOG_OFFSET + offset, data) for offset, data in built.writes]
+            rows += self._written(*writes[:-1]) + self._written(writes[-1])
+            built.writes.clear()
+        self._content = memoryview(self._ring)
         self.place = LogPlace("ext4", ((_LOG_OFFSET, _LOG_BLOCKS * _BLOCK),), (), built.superblock())
         self.batches = [
-            self._records(rows[first : first + _BATCH_RECORDS // 2])
-            for first in range(0, len(rows), _BATCH_RECORDS // 2)
+            self._records(rows[first : first + _BATCH_RECORDS]) for first in range(0, len(rows), _BATCH_RECORDS)
         ]
 
-    def _row(self, offset_bytes: int, data: bytes) -> tuple[int, int, int]:
-        self.content.append(memoryview(data))
-        return offset_bytes // 512, len(data) // 512, len(self.content)
+    def _row(self, kind: RecordKind, offset_bytes: int, data: bytes) -> tuple[int, int, int, int]:
+        return kind, offset_bytes // 512, len(data) // 512, self._slot(data) if kind is RecordKind.SUBMIT else 0
 
-    def _records(self, rows: list[tuple[int, int, int]]) -> Records:
-        """Each write is submitted, and completes at the end of its batch."""
-        made = np.zeros(2 * len(rows), RECORD)
+    def _slot(self, data: bytes) -> int:
+        self._ring += bytes(_SLOT_BYTES)
+        self._ring += data
+        return len(self._ring) - len(data)
+
+    def _written(self, *writes: tuple[int, bytes]) -> list[tuple[int, int, int, int]]:
+        """They are submitted together, and what comes next waits for all of them."""
+        return [self._row(kind, *write) for kind in (RecordKind.SUBMIT, RecordKind.COMPLETE) for write in writes]
+
+    @staticmethod
+    def _records(rows: list[tuple[int, int, int, int]]) -> Records:
+        made = np.zeros(len(rows), RECORD)
         made["op"] = Operation.WRITE
-        for column, values in zip(("sector", "sectors", "data"), zip(*rows, strict=True), strict=True):
-            made[column][: len(rows)] = values
-            if column != "data":
-                made[column][len(rows) :] = values
-        made["kind"] = np.repeat((RecordKind.SUBMIT, RecordKind.COMPLETE), len(rows))
-        made["pieces"][: len(rows)] = 1
+        for column, values in zip(("kind", "sector", "sectors", "data"), zip(*rows, strict=True), strict=True):
+            made[column] = values
+        made["pieces"] = made["data"] != 0
         return made
 
     def payload(self, records: Records) -> list[memoryview]:
-        """As ``Capture.payload``."""
-        return [self.content[index - 1] for index in records["data"].tolist() if index]
+        """As ``Capture.payload``: views of the ring."""
+        content, starts, lengths = self._content, records["data"], records["sectors"] * 512
+        return [
+            content[start : start + length]
+            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True)
+            if start
+        ]
 
 
 @dataclass(frozen=True)
@@ -103,7 +114,8 @@ def _cost(stream: _Stream) -> _Cost:
     transactions, log = FileSystemTransactions(state), FollowedLog(stream.place)
     following = other = 0.0
     ended = 0
-    for records in stream.batches:
+    for batch in stream.batches:
+        records = batch.copy()  # as the ring gives them
         began = time.thread_time()
         found = tuple(log.captured(records, stream.payload))
         between = time.thread_time()
