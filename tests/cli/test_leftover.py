@@ -109,6 +109,20 @@ def test_the_programs_of_the_other_side_on_this_machine_are_not_those_of_a_promo
         Capture.remove_pins(pins)
 
 
+def test_no_programs_are_those_of_a_promoted_image_file(tmp_path: Path, disk: str) -> None:
+    state, capture = _track(disk, tmp_path / "state")
+    pins, replica = pin_dir_of(state), tmp_path / "replica"
+    replica.mkdir()
+    try:
+        capture.close()
+        target = image(tmp_path / "target.img", 16 * MIB)
+        save_state(replica, replace(state, source_path=str(target), source={}, secondaries=()))
+        told = command("status", "--state", replica)
+        assert told.code == 9 and "no controller is running" in told.errors and "tracked" not in told.errors, told
+    finally:
+        Capture.remove_pins(pins)
+
+
 def test_down_finds_the_programs_of_a_controller_that_died_between_two_names_for_them(
     tmp_path: Path, disk: str
 ) -> None:

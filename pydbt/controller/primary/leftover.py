@@ -60,9 +60,15 @@ def _tracked_elsewhere(state: VolumeState) -> list[BlockDevice]:
 
 
 def _is_another(device: BlockDevice, own: BlockDevice | None, state: VolumeState) -> bool:
-    if own is None:  # it is gone, or something else has its path
-        return bool(differing_kinds(state.source, device.identity()))
+    if (
+        own is None
+    ):  # it is gone, or something else has its path; or it is a target that was promoted, and is an image file
+        return bool(differing_kinds(state.source, device.identity())) or _is_image(state)
     return device.number != own.number
+
+
+def _is_image(state: VolumeState) -> bool:
+    return not state.source and Path(state.source_path).is_file()
 
 
 def _is_kept_elsewhere(device: BlockDevice, state: VolumeState, state_dir: str | os.PathLike[str]) -> bool:
