@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pydbt.core.errors import MachineError, ShortNow
-from pydbt.kernel import capture, layout, limits, loader, syscalls
+from pydbt.kernel import capture, layout, limits, loader, pins, syscalls
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.capture import CaptureOptions, VolumeSpec
 from pydbt.kernel.compiled import SOURCE
@@ -105,7 +105,7 @@ def test_a_kernel_whose_verifier_refuses_payload_goes_on_with_addresses(monkeypa
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     monkeypatch.setattr(layout, "_has_loop", lambda _: True)
     btf = Btf.of_running_kernel()
-    _, config, _, reason, watched = loader._build(btf, build, VOLUME, CaptureOptions())
+    _, config, _, reason, watched = loader._build(btf, build, VOLUME, CaptureOptions(), pins.PROGRAMS)
     assert len(closed) == 1 + len(layout.STEP_BUDGETS), "what was refused takes no memory"
     assert built == [(1, 1), *[(1, 0)] * len(layout.STEP_BUDGETS), (0, 0)] and not config["payload"]
     assert not watched and "the kernel refuses program" in reason and isinstance(config, np.ndarray)
@@ -117,7 +117,7 @@ def test_a_failure_of_the_compiler_is_no_refusal_of_the_verifier(monkeypatch: py
 
     monkeypatch.setattr(layout, "payload_macros", lambda _: {})
     with pytest.raises(MachineError, match="cannot compile"):
-        loader._build(Btf.of_running_kernel(), fails, VOLUME, CaptureOptions())
+        loader._build(Btf.of_running_kernel(), fails, VOLUME, CaptureOptions(), pins.PROGRAMS)
 
 
 # The kernel, and the machine
