@@ -42,6 +42,8 @@ def test_new_worlds_lose_nothing_lie_about_nothing_and_come_to_rest():
         1466823822,  # a secondary was put back, and the controller that noticed was killed before its map was written
         1629221,  # a new name was lost with a connection that was dead at one end alone, and came with the next one
         345,  # two secondaries were removed by one write, and the answer to the first removal told of both
+        31001159,  # a block that the source cannot read was of a transaction that was told to be held
+        31001154,  # what was left out was kept for one flip, and taken for kept for the flip of another secondary
         1484829295,  # a write was on its way through one stop, one start and one more stop
         880395712,  # killed just as a secondary was added and the volume took a new name: no start went well after that
         1211236943,  # the last secondary was removed while the last writes went out before the end

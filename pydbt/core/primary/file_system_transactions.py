@@ -197,6 +197,8 @@ class FileSystemTransactions:
         waiting = self._committed
         if not waiting or state.mode is not Mode.NORMAL or waiting[0].sequence > state.acknowledged:
             return
+        if not self._is_whole:
+            return
         oldest = state.unsettled.oldest_sequence()
         while waiting and waiting[0].sequence <= state.acknowledged and _is_settled(waiting[0], oldest):
             self.held, self._none_yet = waiting.popleft(), None
@@ -245,12 +247,17 @@ class FileSystemTransactions:
         if state.mode is not Mode.NORMAL or not self._is_sure:
             return None
         oldest = state.unsettled.oldest_sequence()
-        settled = (one for one in reversed(self._committed) if _is_settled(one, oldest))
+        settled = (one for one in reversed(self._committed) if self._is_whole and _is_settled(one, oldest))
         return next(settled, self.held or self._none_yet)
 
     @property
     def _is_sure(self) -> bool:
         return not self._state.told_taints and self._state.replica.state != "inconsistent"
+
+    @property
+    def _is_whole(self) -> bool:
+        """A block that the source cannot read, or the target does not take, may be of any transaction that is not held yet."""
+        return not len(self._state.unreadable) and not self._state.replica.lacking().total()
 
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""

@@ -63,6 +63,7 @@ class QuietBitmap:
         self.writes = 0
         self._own_write = 0  # the number of the newest one that this brain had asked for itself
         self._every_bit = False
+        self._keeping_for: Bits | None = None  # whose blocks are on their way out of what was left out on disk
         self._left_out_asked = False  # its blocks have left since what is on disk, and that is on its way there
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
@@ -101,7 +102,7 @@ class QuietBitmap:
 
     def keep_left_out(self) -> None:
         """Have it written what was left out, and nothing else: each map that is written has it with it."""
-        self.request = MapRequest.LEFT_OUT
+        self.request, self._keeping_for = MapRequest.LEFT_OUT, self.bits
         self._take_left_out()
         self._state.effects.add(KeepLeftOut())
 
@@ -152,12 +153,12 @@ class QuietBitmap:
         return asked
 
     def left_out_kept(self, error: str, now: float) -> None:
-        """It was written, or could not be."""
+        """It was written, or could not be. That says nothing of bits that came with another one's flip after it was asked for."""
         self._answered(error)
         if error:
             return self._not_written(error, now)
         self.error = ""
-        if self.bits is not None:
+        if self.bits is not None and self.bits is self._keeping_for:
             self.bits.left_out_kept = True
 
     def _answered(self, error: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.events import Captured, Tick
@@ -207,6 +208,23 @@ def test_nothing_is_held_for_certain_while_writes_may_have_been_missed(spoil: st
     else:
         story.state.replica.state = "inconsistent"
     assert story.told() == ("7", None)
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_none_more_is_held_while_a_block_cannot_be_read_or_is_not_taken(side: str) -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
+    story.acknowledge(1)
+    assert story.told() == ("7", "7")
+    if side == "source":
+        story.state.unreadable.add(np.array([3]), 0.0)
+    else:
+        story.state.replica.unwritable = Runs(np.array([3]), np.array([1]))
+    story.batch((SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 8, 2),))
+    story.acknowledge(2)
+    assert story.told() == ("8", "7"), "of the last one nobody knows"
+    tellable = story.transactions.tellable
+    assert tellable is not None and tellable.name == "7"
 
 
 def test_half_of_the_log_is_for_writes_alone() -> None:

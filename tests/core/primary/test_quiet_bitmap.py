@@ -95,6 +95,23 @@ def test_a_bit_of_free_space_that_was_written_is_kept_until_it_is_on_disk_that_i
     assert state.left_out.unsaved, "the later flip is to be answered as well"
 
 
+def test_what_was_left_out_is_kept_once_more_for_bits_that_come_with_the_flip_of_another_meanwhile() -> None:
+    state, quiet = left_out_and_written(3)
+    quiet.retire(0.1)
+    assert taken_effects(state) == [KeepLeftOut()]
+    write(state, 4)
+    quiet.taken(asked=False, in_log=True)
+    state.acknowledged = state.sequence
+    quiet.left_out_kept("", 0.2)
+    quiet.retire(0.2)
+    assert taken_effects(state) == [KeepLeftOut()], (
+        "block 4 is left out on disk, and the kernel's bit alone tells of it"
+    )
+    quiet.left_out_kept("", 0.3)
+    quiet.retire(0.3)
+    assert taken_effects(state) == [ZeroQuiet()] and quiet.bits is None
+
+
 def test_where_it_cannot_be_written_the_bits_stay_and_it_is_tried_again() -> None:
     state, quiet = left_out_and_written(3)
     quiet.retire(0.1)

@@ -184,6 +184,14 @@ instead(
 )  # fmt: skip
 
 
+def _kept_for_all(right: Callable, self: QuietBitmap, error: str, now: float) -> None:
+    self._keeping_for = self.bits
+    right(self, error, now)
+
+
+around("what is kept of one flip counts for the flip of another", QuietBitmap, "left_out_kept", _kept_for_all)
+
+
 def _answered_early(right: Callable, self: PeerMaps, effect: ev.Persist) -> ev.Persisted:
     right(self, effect)
     return ev.Persisted(effect.zero_quiet, "", effect.cover, effect.number)
