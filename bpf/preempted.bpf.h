@@ -95,12 +95,24 @@ static __always_inline bool is_anothers(struct cpu_state *state, const struct py
 	return apart && !leave_note(bio, understudy);
 }
 
+/* Set the bits of a write and count it; false when it has no part in the volume. */
+static __always_inline bool mark_bio(struct cpu_state *state, const struct pydbt_config *config, u64 address,
+				     u32 bytes, u32 op)
+{
+	struct extent extent;
+
+	if (!clip(&extent, LOAD64(address, OFF_bio_bi_sector), bytes))
+		return false;
+	account(&state->counters, &extent, op);
+	mark(config->active, &extent);
+	return true;
+}
+
 int pydbt_mark(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 address = ctx->args[ARG_block_bio_queue_bio], bio;
 	struct pydbt_config *config;
 	struct cpu_state *state;
-	struct extent extent;
 	u32 key = PYDBT_PROGRAM_MARK, zero = 0, opf, op, bytes;
 
 	opf = LOAD32(address, OFF_bio_bi_opf);
@@ -115,14 +127,10 @@ int pydbt_mark(struct bpf_raw_tracepoint_args *ctx)
 	take_note_away(bio, 0);
 	take_note_away(bio, 1);
 	bytes = LOAD32(address, OFF_bio_bi_size);
-	if (bytes) {
-		if (!clip(&extent, LOAD64(address, OFF_bio_bi_sector), bytes))
-			return 0;
-		account(&state->counters, &extent, op);
-		mark(config->active, &extent);
-	} else if (!(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) && !is_harmless_op(op)) {
+	if (bytes)
+		mark_bio(state, config, address, bytes, op);
+	else if (!(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))) && !is_harmless_op(op))
 		state->counters.unknown_ops++;
-	}
 	return 0;
 }
 
@@ -131,7 +139,6 @@ int pydbt_witness(struct bpf_raw_tracepoint_args *ctx)
 	u64 address = ctx->args[ARG_block_bio_queue_bio], bio;
 	struct pydbt_config *config;
 	struct cpu_state *state;
-	struct extent extent;
 	u32 key = PYDBT_PROGRAM_WITNESS, zero = 0, opf, op, bytes;
 
 	opf = LOAD32(address, OFF_bio_bi_opf);
@@ -146,14 +153,8 @@ int pydbt_witness(struct bpf_raw_tracepoint_args *ctx)
 	if (take_note_away(bio, 0) | take_note_away(bio, 1) || *(volatile u64 *)&config->apart < 2)
 		return 0;
 	bytes = LOAD32(address, OFF_bio_bi_size);
-	if (bytes) {
-		if (!clip(&extent, LOAD64(address, OFF_bio_bi_sector), bytes))
-			return 0;
-		account(&state->counters, &extent, op);
-		mark(config->active, &extent);
-	} else if (!(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH)))) {
+	if (bytes ? !mark_bio(state, config, address, bytes, op) : !(opf & ((1U << BIT_FUA) | (1U << BIT_PREFLUSH))))
 		return 0;
-	}
 	state->counters.lost += config->records != 0;
 	return 0;
 }

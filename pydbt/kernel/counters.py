@@ -38,9 +38,7 @@ class Counters:
     unstable: int  # completions with Flag.UNSTABLE
     unknown_ops: int  # writes of a kind whose blocks are unknown: taints
     passthrough: int  # commands that bypass the block layer: taints
-    submit_misses: (
-        int  # events that no program of submissions has told of, at most; each was active on that CPU already
-    )
+    submit_misses: int  # events, at most, that no program of submissions told of: each was active on that CPU
     completion_misses: int  # the same of completions: taints
     mark_misses: int  # the same of the program that only marks; 0 where there is none
     run_time_ns: int  # only while kernel.bpf_stats_enabled
