@@ -192,6 +192,10 @@ class Jbd2Log:
             self._fast.lost()
         return self._abandon(reason)
 
+    def begins_at(self, number: int, block: int) -> None:
+        """The next transaction is known to be the one with this number, and to begin at this block."""
+        self._next = number, block
+
     @property
     def has_footing(self) -> bool:
         """Whether it is known where the next transaction is to begin, or one is open."""

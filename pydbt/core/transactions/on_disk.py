@@ -256,9 +256,23 @@ class _Ext4OnDisk:
 
     def _older(self, first: int, last: int) -> list[JournalTransaction]:
         """What is left of transactions that are in their place already, since the log has not come round to them again."""
-        log = Jbd2Log(self._head, from_start=False)
-        ended = [one for place, data in self._round(first, last) for one in log.written(place, data)]
+        log, start = Jbd2Log(self._head, from_start=False), self._layout.first_block
+        # A transaction has at most a quarter of the log (j_max_transaction_buffers): in half of one that came round one ends.
+        is_new = first - start <= (self._layout.last_block - start) // 2
+        ended: list[JournalTransaction] = []
+        for place, data in self._round(first, last):
+            controls = (headers := self._headers(data))[headers[:, 0] == JBD2_MAGIC]
+            if place == start * self._layout.block_bytes and is_new and len(controls):
+                log.begins_at(int(controls[0, 2]), start)
+            is_new = is_new and not len(controls)
+            ended += log.written(place, data)
         return [one for one in ended if 0 < self._age(one.number) < _NUMBERS // 2]
+
+    def _headers(self, data: bytes) -> _Words:
+        """The first three words of each block: magic, kind and number where it is a control block."""
+        words = self._layout.block_bytes // 4
+        whole = len(data) // self._layout.block_bytes * words
+        return np.frombuffer(data, ">u4", whole).reshape(-1, words)[:, :3]
 
     def _age(self, number: int) -> int:
         return (self._layout.sequence - number) % _NUMBERS
@@ -267,10 +281,8 @@ class _Ext4OnDisk:
         """Where the log would go on, after an unmount: behind the commit block with the highest number below the next one."""
         layout = self._layout
         newest, block = _NUMBERS // 2, layout.first_block
-        words = layout.block_bytes // 4
         for place, data in self._round(layout.first_block, layout.first_block):
-            whole = len(data) // layout.block_bytes * words
-            headers = np.frombuffer(data, ">u4", whole).reshape(-1, words)[:, :3]
+            headers = self._headers(data)
             commits = np.flatnonzero((headers[:, 0] == JBD2_MAGIC) & (headers[:, 1] == COMMIT))
             for index in commits.tolist():
                 age = self._age(int(headers[index, 2]))

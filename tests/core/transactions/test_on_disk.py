@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import struct
 from collections.abc import Callable
@@ -184,6 +185,33 @@ def test_after_an_unmount_nothing_is_replayed() -> None:
     empty = Ext4Image(Jbd2Builder(block_count=40))
     empty.put((0, Jbd2Builder(block_count=40).superblock(start=0)))
     assert empty.names() == []
+
+
+@pytest.mark.parametrize("descriptors", [1, 2, 3])
+@pytest.mark.parametrize("unmounted", [True, False])
+def test_all_in_a_new_log_are_listed_and_later_those_that_are_left_whole(descriptors: int, unmounted: bool) -> None:
+    for block_count, count in itertools.product((40, 41, 42, 43), range(1, 40)):
+        built = Jbd2Builder(block_count=block_count)
+        image = Ext4Image(built)
+        ends: list[int] = []
+        for number in range(count):
+            for piece in range(descriptors):
+                built.descriptor({100 * piece + number: bytes([number]) * 1024})
+            built.commit()
+            ends.append(len(built.writes))
+        image.put(*built.writes)
+        first = built.writes[ends[-2]][0] // 1024 if count > 1 else 1
+        sequence = 7 + count - (not unmounted)
+        image.put((0, built.superblock(start=0 if unmounted else first, sequence=sequence)))
+        last_write = {offset: place for place, (offset, _) in enumerate(built.writes)}
+        left = [
+            7 + number
+            for number, (begin, end) in enumerate(itertools.pairwise([0, *ends]))
+            if all(last_write[offset] < end for offset, _ in built.writes[begin:end])
+        ]
+        found = [int(name) for name, state, _ in image.names() if state == "committed"]
+        assert found in (left, left[1:]), "the oldest may have lost its beginning"
+        assert found == left or ends[-1] > (block_count - 1) // 2, "a log that is mostly new begins at its beginning"
 
 
 def test_the_log_ends_with_the_first_transaction_that_is_not_whole() -> None:
