@@ -15,23 +15,21 @@ import contextlib
 import json
 import os
 import struct
-import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydbt.core import errors
-from pydbt.core.errors import MachineError, PydbtError, ShortNow, StateError
+from pydbt.core.errors import MachineError, PydbtError, StateError
 from pydbt.kernel import layout, syscalls
 from pydbt.kernel.btf import Btf
-from pydbt.kernel.child import run_child
+from pydbt.kernel.child import ask_child
 from pydbt.kernel.code_cache import FOLDER, Kernel, keep, missing_place, running_kernel
 from pydbt.kernel.compiled import compile_programs, source_text
 from pydbt.kernel.headers import find_headers
 from pydbt.kernel.installed import installed_kernel
-from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
+from pydbt.kernel.limits import shortage
 from pydbt.kernel.tracing import block_io, writers
 from pydbt.posix.ownership import Unsafe, make_folder
 
@@ -57,19 +55,7 @@ def compile_ahead(image: Path | None, folder: Path = FOLDER) -> Compiled:
     little memory or time for now.
     """
     request = {"image": str(image or ""), "kept": str(folder), "parent": os.getpid()}
-    try:
-        done = run_child("pydbt.kernel.ahead", request, _TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        raise ShortNow(f"compiling the programs took longer than {_TIMEOUT_S} s") from None
-    reason = reason_in(done.stderr)
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        if short := why_loader_ended(done.returncode, done.stderr):
-            raise shortage(f"the compiler failed: {short}") from None
-        raise MachineError(f"the compiler failed: {reason or f'exit code {done.returncode}'}") from None
-    if "error" in answer:
-        raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))
+    answer = ask_child("pydbt.kernel.ahead", request, _TIMEOUT_S, "compiling the programs").result()
     return Compiled(**answer)
 
 

@@ -14,25 +14,21 @@ Order: the ring's order is the order of submission. A bit is set before its reco
 from __future__ import annotations
 
 import contextlib
-import json
 import mmap
 import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
 
-from pydbt.core import errors
-from pydbt.core.errors import MachineError, ShortNow, StateError
+from pydbt.core.errors import MachineError, PydbtError, StateError
 from pydbt.kernel import code_cache, pins, syscalls
 from pydbt.kernel.bell import Bell
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.btf import require_btf
-from pydbt.kernel.child import run_child
+from pydbt.kernel.child import ask_child
 from pydbt.kernel.compiled import source_text
 from pydbt.kernel.counters import Counters, possible_cpus, read_counters, read_lost
 from pydbt.kernel.headers import find_headers
-from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
 from pydbt.kernel.record import CONFIG, RECORD_BYTES, Program
 from pydbt.kernel.ring import DataRing, HeaderRing
 from pydbt.kernel.spec import CaptureOptions, VolumeSpec, to_json
@@ -269,24 +265,14 @@ def _run_loader(volume: VolumeSpec, options: CaptureOptions, pin_dir: Path) -> N
         "parent": os.getpid(),
     }
     try:
-        done = run_child("pydbt.kernel.loader", request, _LOADER_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
+        told = ask_child("pydbt.kernel.loader", request, _LOADER_TIMEOUT_S, "compiling the capture programs")
+    except PydbtError:
         _remove_incomplete(pin_dir)
-        raise ShortNow(f"compiling the capture programs took longer than {_LOADER_TIMEOUT_S} s") from None
+        raise
     except BaseException:  # Ctrl-C: no controller knows of the pins yet
         pins.remove_pins(pin_dir)
         raise
-    try:
-        answer = json.loads(done.stdout)
-    except ValueError:
-        _remove_incomplete(pin_dir)
-        if short := why_loader_ended(done.returncode, done.stderr):
-            raise shortage(f"the capture loader failed: {short}") from None
-        reason = reason_in(done.stderr) or f"exit code {done.returncode}"
-        raise MachineError(f"the capture loader failed: {reason}") from None
-    if answer:
-        reason = reason_in(done.stderr)
-        raise getattr(errors, answer["kind"])(answer["error"] + (f" ({reason})" if reason else ""))
+    told.result()
 
 
 def _remove_incomplete(pin_dir: Path) -> None:

@@ -7,7 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydbt.core import errors
+from pydbt.core.errors import MachineError, PydbtError, ShortNow
+from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
 
 
 def child_words(module: str, *arguments: str) -> list[str]:
@@ -23,15 +29,49 @@ def child_environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": search_path}
 
 
-def run_child(module: str, request: Mapping[str, object], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a module with a request as JSON on its stdin, to its end. TimeoutExpired of ``subprocess``."""
-    return subprocess.run(
-        child_words(module),
-        cwd="/",
-        input=json.dumps(request),
-        env=child_environment(),
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=timeout_s,
-    )
+def error_of(answer: Mapping[str, Any], messages: str) -> PydbtError:
+    """The error that a child answered with (``error`` in words, ``kind`` of ``core.errors``), and the reason in its messages."""
+    reason = reason_in(messages)
+    kind: type[PydbtError] = getattr(errors, answer.get("kind", "MachineError"))
+    return kind(answer["error"] + (f" ({reason})" if reason else ""))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a child answered with, and what it and its compiler wrote on stderr."""
+
+    answer: Mapping[str, Any]
+    messages: str
+
+    def result(self) -> Mapping[str, Any]:
+        """The answer. Raises the error that the child names in it."""
+        if "error" in self.answer:
+            raise error_of(self.answer, self.messages)
+        return self.answer
+
+
+def ask_child(module: str, request: Mapping[str, object], timeout_s: float, called: str) -> Told:
+    """Run a module with a request as JSON on its stdin, to its end, and read the JSON object on its stdout.
+
+    ``called``: what it does, in errors. One that gives no answer raises ShortNow where it took too long, MachineError or ShortNow
+    (``limits.shortage``) for memory, or else MachineError.
+    """
+    try:
+        done = subprocess.run(
+            child_words(module),
+            cwd="/",
+            input=json.dumps(request),
+            env=child_environment(),
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise ShortNow(f"{called} took longer than {timeout_s:g} s") from None
+    try:
+        return Told(json.loads(done.stdout), done.stderr)
+    except ValueError:
+        if short := why_loader_ended(done.returncode, done.stderr):
+            raise shortage(f"{called} failed: {short}") from None
+        raise MachineError(f"{called} failed: {reason_in(done.stderr) or f'exit code {done.returncode}'}") from None

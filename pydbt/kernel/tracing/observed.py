@@ -20,13 +20,11 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pydbt.core import errors
 from pydbt.core.errors import MachineError, ShortNow
 from pydbt.kernel import syscalls
 from pydbt.kernel.btf import require_btf
-from pydbt.kernel.child import child_environment, child_words
+from pydbt.kernel.child import child_environment, child_words, error_of
 from pydbt.kernel.code_cache import FOLDER
-from pydbt.kernel.limits import reason_in
 
 # As that of the capture programs: minutes on an emulated machine that others use too.
 _LOADER_TIMEOUT_S = 600
@@ -190,6 +188,5 @@ def _received(ours: socket.socket, expected: int, code: int, messages: bytes) ->
         return list(descriptors)
     for fd in descriptors:
         os.close(fd)
-    reason = reason_in(messages.decode(errors="replace"))
-    words = told.get("error", "the loader of the observing programs gave too few descriptors")
-    raise getattr(errors, told.get("kind", "MachineError"))(words + (f" ({reason})" if reason else ""))
+    told.setdefault("error", "the loader of the observing programs gave too few descriptors")
+    raise error_of(told, messages.decode(errors="replace"))
