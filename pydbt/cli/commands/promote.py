@@ -25,6 +25,8 @@ from pydbt.device.checks import check_target
 from pydbt.store.replica_state import load_record
 
 _WHY = "only a replica can be promoted"
+_ENDED = "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
+_GOES_ON = "'controller secondary' goes on: it writes nothing now, and tells the old primary of this"
 
 
 @click.command()
@@ -37,7 +39,8 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     """Make a replica a volume of its own.
 
     After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
-    code 4). A running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a
+    code 4). A running secondary makes way, and everything that it acknowledged is applied to TARGET; one that runs by its
+    NAME goes on afterwards, and tells the old primary. If a
     resynchronization was under way, TARGET becomes the last consistent image before it. The command prints which of the
     two it is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
     """
@@ -73,9 +76,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         _tell(state_dir, status)
         click.echo(printable(last_transaction_line(target)))
         click.echo(last_mark_line(state_dir))
-        click.echo(
-            "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
-        )
+        click.echo(_GOES_ON if status.get("goes_on") else _ENDED)
         if not was_running:
             click.echo("the secondary was not running: nobody here knows whether its primary still writes")
     return code

@@ -103,6 +103,7 @@ class SecondaryService:
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
         self._stop_asked = self._has_let_go = False
+        self._makes_way = False  # for a promotion, and this process goes on afterwards
         self._problem = ""  # while there is no engine that goes on: why
         known = (read_saved_status(options.state_dir) or {}).get("primary")
         self._watch = PrimaryWatch(PrimaryReport.from_values(known), load_open_handover(options.state_dir))
@@ -136,8 +137,9 @@ class SecondaryService:
                 options.target.unlink(missing_ok=True)
             raise
 
-    def run(self) -> int | PrimaryOptions:
-        """Serve until stopped; the exit code. Options: this side has taken its primary's place, and this process is to run it."""
+    def run(self) -> int | PrimaryOptions | SecondaryOptions:
+        """Serve until stopped; the exit code. Options of a primary: this side has taken its primary's place, and this process is
+        to run it; of a secondary: it has made way for a promotion, after which this process answers the old primary."""
         if self._options.replay_only:
             return self._replay()
         listener = self._options.listener or listen(*self._options.listen)
@@ -169,11 +171,11 @@ class SecondaryService:
         finally:
             self._connections.stop()
             self.close()
-        return options or 0
+        return options or (self._options if self._makes_way else 0)
 
     def stop(self) -> None:
         """Ask the loop to end; may be called from any thread and from a signal handler."""
-        self._stop_asked = True
+        self._stop_asked, self._makes_way = True, False
         self._inbox.put((None, _Stop()))
 
     def reload(self) -> None:
@@ -294,7 +296,8 @@ class SecondaryService:
             return
         self._finish_at = time.monotonic() + FINISH_S
         _log.info("stopping")
-        self._options.manager.stopping()
+        if not self._makes_way:
+            self._options.manager.stopping()
         if self._connections is not None:
             if farewell is not None:
                 self._tell(farewell.code, farewell.message)
@@ -477,17 +480,14 @@ class SecondaryService:
             found.heed(force=force)
             _log.warning("promoted although %s", found.why)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        self._seen.say(PROMOTED, "promoted by the operator: it ends, to be a volume of its own")
-        self._stop_asked = True
+        self._seen.say(PROMOTED, "promoted by the operator, to be a volume of its own")
+        self._stop_asked, self._makes_way = True, not self._options.until_promoted
         self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
-        return report.to_json()
+        return report.to_json() | {"goes_on": self._makes_way}
 
 
-def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
-    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError.
-
-    Options: this side has taken its primary's place, and this process is to run it.
-    """
+def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions | SecondaryOptions:
+    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError. Options: as of ``run``."""
     if not options.replay_only and options.identity is None:
         check_plain_tcp(options.listen_host, options.insecure)
     sys.setswitchinterval(SWITCH_S)
