@@ -12,12 +12,13 @@ import pytest
 
 from pydbt.controller.control import call, is_answering
 from pydbt.controller.options import SecondaryOptions
-from pydbt.controller.primary.handshake import Refused, shake_hands
+from pydbt.controller.primary.handshake import Refused, greeted, shake_hands
 from pydbt.controller.secondary import promoted
 from pydbt.controller.secondary.promoted import after_a_promotion
 from pydbt.core.errors import PydbtError
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.generations import Generations
+from pydbt.core.protocol.role import ASKS_ROLE, Role
 from pydbt.core.secondary.journal import SEGMENT_BYTES
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.device.target import Target
@@ -97,6 +98,31 @@ def test_the_old_primary_is_told_without_another_start_until_a_demotion(side: Si
     assert done.code == 0, done
     until(lambda: is_answering(side.state) or not started.alive, "it is a replica again")
     assert started.terminate() == 0, started.words()
+
+
+def asks(side: Side) -> str:
+    """What the gate of its old primary hears."""
+    connection, answer = greeted(*side.address, replace(HELLO, features=(ASKS_ROLE,)))
+    connection.close()
+    return answer.role if isinstance(answer, Role) else type(answer).__name__
+
+
+@pytest.mark.parametrize("how", ["as it runs", "after another start", "stopped", "stopped, and its file is damaged"])
+def test_a_primary_that_was_let_to_mount_is_not_forgotten(side: Side, how: str) -> None:
+    started = side.secondary()
+    assert asks(side) == "replica"
+    if how != "as it runs":
+        assert started.terminate() == 0, started.words()
+        if how == "after another start":
+            started = side.secondary()
+        if "damaged" in how:
+            (side.state / "gate-asked").write_bytes(b"2026")
+    refused = side.run("promote", "data")
+    refused.refused(4, "asked at", "it may be mounted and written there", "--force")
+    assert not side.is_promoted
+    forced = side.run("promote", "data", "--force")
+    assert forced.code == 0 and side.is_promoted, forced
+    assert not (side.state / "gate-asked").exists(), "it is no replica any more"
 
 
 def test_it_ends_where_that_was_asked_for(side: Side) -> None:

@@ -22,6 +22,7 @@ from pydbt.controller.state_dir import require_state_dir
 from pydbt.core.errors import BusyError, NotRunning, StateError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_target
+from pydbt.store.gate_question_file import load_gate_question
 from pydbt.store.replica_state import load_record
 
 _WHY = "only a replica can be promoted"
@@ -61,7 +62,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         if not force:
             roles.require_no_successor(state_dir)
         status = read_saved_status(state_dir) or {}
-        _require_silence(target, status, force)
+        _require_silence(target, state_dir, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True,
@@ -122,8 +123,8 @@ def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, A
     return status
 
 
-def _require_silence(target: Path, saved: dict[str, Any], force: bool) -> None:
-    """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary."""
+def _require_silence(target: Path, state_dir: Path, saved: dict[str, Any], force: bool) -> None:
+    """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary, or one asked it last."""
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import why_not_promote
     from pydbt.core.secondary.replica import ReplicaState
@@ -131,8 +132,10 @@ def _require_silence(target: Path, saved: dict[str, Any], force: bool) -> None:
     primary = PrimaryReport.from_values(saved.get("primary"))
     try:
         age_s = (datetime.now(UTC) - datetime.fromisoformat(str(saved.get("saved_at")))).total_seconds()
+        lives = primary.lives(age_s)
     except (ValueError, TypeError):
-        return
-    found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=primary.lives(age_s))
+        lives = False
+    asked = load_gate_question(state_dir)
+    found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=lives, gate_asked=asked)
     if found and not force:
         raise BusyError(found.why)

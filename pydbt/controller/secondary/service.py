@@ -24,7 +24,6 @@ from pydbt.controller.control import (
     SAVE_STATUS_INTERVAL_S,
     ClientGone,
     ControlServer,
-    read_saved_status,
     write_saved_status,
 )
 from pydbt.controller.event_log import events_of_secondary
@@ -33,7 +32,7 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
-from pydbt.controller.secondary.engine import Engine, PersistFailed
+from pydbt.controller.secondary.engine import Engine, PersistFailed, watch_of
 from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport, replay_words
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
@@ -41,10 +40,8 @@ from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
-from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState, own_part
-from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.seen.event_names import PROMOTED
 from pydbt.core.units import MIB
@@ -57,7 +54,6 @@ from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
-from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.target_problem import load_target_problem, save_target_problem
@@ -105,8 +101,7 @@ class SecondaryService:
         self._stop_asked = self._has_let_go = False
         self._makes_way = False  # for a promotion, and this process goes on afterwards
         self._problem = ""  # while there is no engine that goes on: why
-        known = (read_saved_status(options.state_dir) or {}).get("primary")
-        self._watch = PrimaryWatch(PrimaryReport.from_values(known), load_open_handover(options.state_dir))
+        self._watch = watch_of(options.state_dir)
         self._save_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
@@ -395,10 +390,8 @@ class SecondaryService:
             if not isinstance(item, e.Connected) or self._connections is None:
                 kept.append((engine, item))
                 continue
-            brain = self._engine.brain
             refuse = trouble_refusal(self._trouble) if self._trouble else restart_refusal(self._problem)
-            answer = answer_in_trouble(item.hello, brain.record, brain.config, refuse, proven=item.proven)
-            self._connections.send(item.connection, answer)
+            self._connections.send(item.connection, self._engine.answer_in_trouble(item, refuse))
             self._connections.close(item.connection, refuse.message)
         for one in kept:
             self._inbox.put(one)
@@ -475,8 +468,11 @@ class SecondaryService:
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
         self._watch.woke_at = woke_at()
         lives, has_slept = self._watch.lives(now, received_at), self._watch.has_slept_since(received_at)
-        target, state = str(self._options.target), self._engine.brain.replica_state
-        if found := why_not_promote(target, state, report.primary.host, lives=lives, has_slept=has_slept):
+        found = why_not_promote(
+            str(self._options.target), self._engine.brain.replica_state, report.primary.host, lives=lives, has_slept=has_slept,
+            gate_asked=self._watch.gate_asked,
+        )  # fmt: skip
+        if found is not None:
             found.heed(force=force)
             _log.warning("promoted although %s", found.why)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
