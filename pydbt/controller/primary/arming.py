@@ -8,7 +8,6 @@ taken away by the next start), or the volume armed.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,8 +40,6 @@ _IDLE_LOOKS = (
     50  # at a device that nothing is mounted on: writes of an earlier use end within the half second that they take
 )
 _BETWEEN_LOOKS_S = 0.01
-
-_log = logging.getLogger("pydbt")
 
 
 @dataclass(frozen=True, slots=True)

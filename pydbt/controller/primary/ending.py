@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
@@ -25,8 +24,6 @@ from pydbt.store.map_file import map_digest
 # was written is on them.
 DRAIN_S = 10.0
 RETIRE_S = 1.0
-
-_log = logging.getLogger("pydbt")
 
 
 def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
