@@ -83,6 +83,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not found, "\n".join(" <-> ".join(group) for group in found)
 
 
+def folder_of(name: str) -> str:
+    return name if (PROJECT / name.replace(".", "/")).is_dir() else name.rpartition(".")[0]
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    arrows: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        own = folder_of(module_name(path))
+        arrows[own] |= {folder_of(name) for name in imported_by(path)} - {own}
+    found = circles(arrows)
+    assert not found, "\n".join(" <-> ".join(group) for group in found)
+
+
 def test_no_function_is_longer_than_a_page() -> None:
     long = [
         f"{path.relative_to(PROJECT)}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"

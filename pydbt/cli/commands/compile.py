@@ -11,9 +11,9 @@ from pydbt.cli.values import PATH
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
-from pydbt.kernel.ahead import compile_ahead
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.kernel.installed import image_of
+from pydbt.kernel.tracing.ahead import compile_ahead
 
 
 @click.command("compile")
