@@ -39,7 +39,7 @@ class ArmedVolume(NamedTuple):
 
 
 class DropIn(NamedTuple):
-    """A file ``FILE`` in the folder ``UNIT.d``. ``words`` say for a log what it orders; empty: nothing that is worth a line."""
+    """A file ``FILE`` in the folder ``UNIT.d``. ``words``: what it orders, for the log; empty when that needs no line."""
 
     unit: str
     file: str
