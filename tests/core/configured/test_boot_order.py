@@ -187,6 +187,6 @@ def test_each_mount_of_the_volume_is_ordered_or_named_and_the_order_has_no_circl
     assert not {mount.unit for mount in found if mount.point in needed} & before
 
 
-def test_what_takes_devices_away_at_the_shutdown_comes_after_the_last_mark() -> None:
+def test_what_takes_devices_away_at_the_shutdown_comes_after_the_closing_record() -> None:
     text = arming_order(VOLUME, mounts("UUID=1-2 /srv/data ext4"), ("blk-availability.service",)).text
     assert "After=blk-availability.service\n" in text
