@@ -97,9 +97,9 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
 def _tell_the_end(loop: PrimaryLoop, options: SecondaryOptions | None) -> None:
     """The last events. Hooks are waited for a moment; whoever asked for the end has been answered."""
     if options is not None:
-        loop.seen.say(DEMOTED, f"{loop.volume.device.path} is a replica from here on")
+        loop.event_log.say(DEMOTED, f"{loop.volume.device.path} is a replica from here on")
     tracked = "writes are not tracked any more" if loop.volume.detached else "writes are still tracked"
-    loop.seen.end(f"stopped; {tracked}" if loop.fatal is None else f"stopped; {tracked}: {loop.fatal}")
+    loop.event_log.end(f"stopped; {tracked}" if loop.fatal is None else f"stopped; {tracked}: {loop.fatal}")
 
 
 def _change_places(loop: PrimaryLoop) -> tuple[SecondaryOptions | None, dict[str, Any]]:
