@@ -27,8 +27,8 @@ BANNED_IN_CORE = {
 BANNED_CALLS_IN_CORE = {"open", "print", "input", "exec", "eval", "__import__"}
 # What touches the machine and is needed by several rooms; it may be imported by them, and imports core alone.
 GROUND = "posix"
-# Only these may import more than one other room.
-MEETING_ROOMS = {"controller", "dashboard", "cli"}
+# Only these may import more than one other room, and none of them one that stands behind it.
+MEETING_ROOMS = ("controller", "dashboard", "cli")
 MAX_LINES = 500
 
 
@@ -74,7 +74,15 @@ def test_a_room_imports_core_and_posix_alone_and_only_the_meeting_rooms_import_o
         if room in MEETING_ROOMS or not room:
             continue
         rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("pydbt.")} - {room, "core", GROUND}
-        assert not rooms, f"{name_of(path)} imports from {sorted(rooms)}: only {sorted(MEETING_ROOMS)} may"
+        assert not rooms, f"{name_of(path)} imports from {sorted(rooms)}: only {list(MEETING_ROOMS)} may"
+
+
+def test_a_meeting_room_imports_none_that_comes_after_it() -> None:
+    for path in MODULES:
+        if (room := room_of(path)) in MEETING_ROOMS:
+            later = MEETING_ROOMS[MEETING_ROOMS.index(room) + 1 :]
+            found = [name for name in imports_of(path) if name.split(".")[:2] in [["pydbt", one] for one in later]]
+            assert not found, f"{name_of(path)} imports {found}, which comes after {room}"
 
 
 @pytest.mark.parametrize("path", [*MODULES, *LAB, *PACKAGING], ids=name_of)

@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 
 from pydbt.core.primary import events as primary_events
-from pydbt.core.primary import history_events
+from pydbt.core.primary import mark_events, transaction_events
 from pydbt.core.secondary import events as secondary_events
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -98,7 +98,7 @@ TAKEN_BY_THE_FANOUT = {primary_events: names_in(primary_events.BrainEffect) - na
 
 @BOTH
 def test_the_unions_name_every_class_of_the_module(events: ModuleType) -> None:
-    modules = (events, history_events) if events is primary_events else (events,)
+    modules = (events, mark_events, transaction_events) if events is primary_events else (events,)
     made = {
         name
         for module in modules

@@ -83,6 +83,19 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert not found, "\n".join(" <-> ".join(group) for group in found)
 
 
+def folder_of(name: str) -> str:
+    return name if (PROJECT / name.replace(".", "/")).is_dir() else name.rpartition(".")[0]
+
+
+def test_no_folders_import_each_other_in_a_circle() -> None:
+    arrows: dict[str, set[str]] = defaultdict(set)
+    for path in MODULES:
+        own = folder_of(module_name(path))
+        arrows[own] |= {folder_of(name) for name in imported_by(path)} - {own}
+    found = circles(arrows)
+    assert not found, "\n".join(" <-> ".join(group) for group in found)
+
+
 def test_no_function_is_longer_than_a_page() -> None:
     long = [
         f"{path.relative_to(PROJECT)}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
@@ -177,6 +190,23 @@ def test_every_unread_name_that_stays_is_unread() -> None:
     assert not stale, f"these are read, or gone: remove them from UNREAD: {sorted(stale)}"
 
 
+def unread_here(tree: ast.Module) -> set[str]:
+    """Private names of a module's top level that the module itself never reads: nobody else may."""
+    defined = {name for name in names_at_the_top(tree) if name.startswith("_") and not name.startswith("__")}
+    read = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return defined - read
+
+
+def test_a_private_name_that_its_module_does_not_read_is_found() -> None:
+    tree = ast.parse("_LEFT = 1\n_USED: int = 2\ndef _gone(): return _USED\n__all__ = []")
+    assert unread_here(tree) == {"_LEFT", "_gone"}
+
+
+def test_each_module_reads_its_own_private_names() -> None:
+    found = {module_name(path): names for path in MODULES if (names := unread_here(tree_of(path)))}
+    assert not found, f"remove them: a name that begins with _ is read in its module, or nowhere: {found}"
+
+
 # The same name in several modules, where the folder or the role tells which one is meant.
 TWINS = {
     "main": "the entry of each program",
@@ -189,8 +219,9 @@ TWINS = {
 }
 
 
-def public_names(path: Path) -> Iterator[str]:
-    for node in tree_of(path).body:
+def names_at_the_top(tree: ast.Module) -> Iterator[str]:
+    """What a module defines: classes, functions, and values that have a name."""
+    for node in tree.body:
         match node:
             case ast.ClassDef(name=name) | ast.FunctionDef(name=name):
                 yield name
@@ -205,7 +236,7 @@ def homes_of_public_names() -> dict[str, list[str]]:
     """Public names that several modules define, and these modules."""
     homes: dict[str, list[str]] = defaultdict(list)
     for path in MODULES:
-        for name in public_names(path):
+        for name in names_at_the_top(tree_of(path)):
             if not name.startswith("_"):
                 homes[name].append(module_name(path))
     return {name: where for name, where in homes.items() if len(where) > 1}

@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("Stop everything on this machine:", "sudo controller down --all"),
     ),
     "arm": (("Track the writes to a volume after a boot, before it is mounted:", "sudo controller arm data"),),
-    "disarm": (("Write the last mark of a volume that was unmounted:", "sudo controller disarm data"),),
+    "disarm": (("Write the closing record of a volume that was unmounted:", "sudo controller disarm data"),),
     "gate": (("Ask whether a volume may be mounted after a failover:", "sudo controller gate data"),),
     "layer": (
         (

@@ -28,7 +28,6 @@ MAX_CHARACTERS = 1 << 20
 """A settings file of every option is a hundredth of it; more is another kind of file, or one without an end."""
 # These take the place of the volume from the table of the command that runs it, when their own table names none.
 _OF_A_VOLUME = ("secondaries", "wait", "verify", "pause", "resume", "down")
-_PLACE = ("source", "state")
 
 
 class Wrong(NamedTuple):

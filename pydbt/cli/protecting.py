@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pydbt.cli.volume_files import VOLUMES, VolumeFile, read_volume, volume_files, volumes_folder
+from pydbt.controller.belonging import is_replica
 from pydbt.controller.protection import Protection, Replica, release_target, take_effect, write_rules
-from pydbt.controller.secondary.holding import is_replica
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.printable import printable
 from pydbt.store.replica_state import REPLICA_FILE_NAME

@@ -22,9 +22,9 @@ from pydbt.cli.protecting import role_changed
 from pydbt.cli.responsive import write_in_background
 from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.expiry import require_usable
+from pydbt.controller.journal_room import require_journal_room
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.registry import registered_primary, registered_secondary
-from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.controller.state_dir import check_state_dir, require_lasting, require_lasting_target
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable

@@ -103,17 +103,17 @@ class HookRunner:
 
 
 def why_unsafe(program: Path) -> str:
-    """Why a program may not be run for root: it, and all on the way to it, are to be root's, or this user's, alone.
+    """Why a program may not be run for root; empty when it may. One clause: what was expected, and what is there.
 
-    Empty when it may. What is expected, in one clause that says what is there.
+    Only root, or this user, may be able to change the program and the folders of its path.
     """
     if not program.is_absolute():
         return "expected the absolute path of a program"
     try:
-        # First: on a way of which nobody else may change a step, all that is found afterwards is what is run.
+        # First: where nobody else can change a folder of the path, the program that is checked is the one that is run.
         intruder = way_intruder(program, "use a program elsewhere", whole=True)
         return _why_unsafe_at_its_end(program) or (
-            f"expected a way of root's to the program: {intruder}" if intruder else ""
+            f"expected a path to the program that only root can change: {intruder}" if intruder else ""
         )
     except OSError as error:
         return f"expected a program that is there: {error.strerror}"

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
 from pydbt.core.errors import UsageError
@@ -21,7 +21,6 @@ from pydbt.network.address import unix_path
 from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 
 if TYPE_CHECKING:
-    from pydbt.controller.primary.report import VolumeReport
     from pydbt.network.listen import Listener
 
 DEFAULT_BLOCK_BYTES = 4096
@@ -65,6 +64,12 @@ class OptionsRefused(UsageError):
     def __init__(self, faults: list[Fault]) -> None:
         super().__init__(faults[0][1])
         self.faults = faults
+
+
+class Shown(Protocol):
+    """A report of the volume, as people's programs read it."""
+
+    def to_json(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +125,7 @@ class PrimaryOptions:
     volume_file: Path | None = None
     on_unreachable: OnUnreachable = WAIT_THEN_MOUNT
     hooks: Hooks = NO_HOOKS
-    report: Callable[[VolumeReport], None] | None = None
+    report: Callable[[Shown], None] | None = None
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
 
     def __post_init__(self) -> None:

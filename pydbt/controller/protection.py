@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydbt.controller.secondary.holding import belonging_of
+from pydbt.controller.belonging import belonging_of
 from pydbt.core.configured.target_rules import (
     LVM_FILE,
     LVM_MAIN_FILE,

@@ -311,7 +311,7 @@ def _held(path: Path, entry: Entry, what: str, *, keep: bool) -> Iterator[None]:
 
 
 def _write(descriptor: int, content: bytes) -> None:
-    """On a disk that is full the content before stays, or that which has its room."""
+    """On a full disk either the earlier content stays, or the new one takes its blocks."""
     write_all(descriptor, [content], 0)
     os.ftruncate(descriptor, len(content))
 

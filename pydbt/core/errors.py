@@ -50,7 +50,7 @@ class Unreachable(PeerError):
 
 
 class NoAnswer(PeerError):
-    """Something accepted the connection, and no answer came: a secondary that starts or stands still, or a proxy before none."""
+    """The connection was accepted, and no answer came: the secondary starts or hangs, or a proxy has no secondary behind it."""
 
 
 class DeviceError(PydbtError):

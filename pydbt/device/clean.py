@@ -1,11 +1,11 @@
-"""The marker of a clean stop, which shows later whether the device was written while it was not tracked."""
+"""The closing record of a clean stop, which shows later whether the device was written while it was not tracked."""
 
 from __future__ import annotations
 
 import os
 
 from pydbt.core.errors import DeviceError
-from pydbt.core.tracking.chain import MarkFacts, mark_gap
+from pydbt.core.tracking.chain import ClosingFacts, closing_gap
 from pydbt.device.below import changed_below, look_below
 from pydbt.device.block import DirectReader
 from pydbt.device.fingerprint import fingerprint
@@ -46,24 +46,24 @@ def gap_since(marker: CleanStop | None, device: BlockDevice, reader: DirectReade
     Without a marker the stop was not clean, and nobody knows. Without a reader the device is opened for the time of the look.
     """
     if not marker:
-        return mark_gap(None)
+        return closing_gap(None)
     if reader is not None:
-        return mark_gap(_facts(marker, device, reader))
+        return closing_gap(_facts(marker, device, reader))
     with DirectReader(device) as opened:
-        return mark_gap(_facts(marker, device, opened))
+        return closing_gap(_facts(marker, device, opened))
 
 
-def _facts(marker: CleanStop, device: BlockDevice, reader: DirectReader) -> MarkFacts:
+def _facts(marker: CleanStop, device: BlockDevice, reader: DirectReader) -> ClosingFacts:
     if marker.get("boot_id") == boot_id():
         counts, below = write_counts(device), marker.get("below")
         same = counts is not None and {name: marker.get(name) for name in counts} == counts
         changed = changed_below(below, device) if same and isinstance(below, dict) else ""
-        return MarkFacts(same_boot=True, counts_agree=same, below=changed)
+        return ClosingFacts(same_boot=True, counts_agree=same, below=changed)
     kept = marker.get("filesystem")
     if kept is None:
-        return MarkFacts(same_boot=False)
+        return ClosingFacts(same_boot=False)
     in_use = is_used(device)  # to mount a file system writes to it
-    return MarkFacts(
+    return ClosingFacts(
         same_boot=False,
         fingerprint_kept=True,
         in_use=in_use,

@@ -13,7 +13,7 @@ import pytest
 from pydbt.cli.group import execute
 from pydbt.controller.boot_chain import why_unarmed
 from pydbt.controller.control import ControlServer, write_saved_status
-from pydbt.controller.primary import arming, last_mark, opening
+from pydbt.controller.primary import arming, end_tracking, opening
 from pydbt.controller.primary.armed import without_arming
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.core.blocks.dirty_map import DirtyMap
@@ -35,7 +35,7 @@ ANOTHER_BOOT = "00000000-0000-0000-0000-000000000000"
 
 
 class Machine:
-    """A configured volume `data` that was in sync when its last mark was made, in an earlier boot; and the program on it."""
+    """A configured volume `data`, in sync when its closing record was written in an earlier boot; and the program on it."""
 
     def __init__(self, root: Path, disk: str, capsys: pytest.CaptureFixture[str]) -> None:
         self.disk, self.state_dir, self._capsys = disk, root / "state", capsys
@@ -123,7 +123,7 @@ def test_a_volume_is_armed_by_its_name_or_source_once_and_disarmed_with_all_that
     save_state(
         machine.state_dir, replace(machine.state, boot_id=ANOTHER_BOOT, clean={**clean, "boot_id": ANOTHER_BOOT})
     )
-    assert "every write is tracked" in machine.done("arm", "data"), "the mark that was made is a whole one"
+    assert "every write is tracked" in machine.done("arm", "data"), "the closing record that was written is a whole one"
     assert not machine.state.record(1).taints and machine.mapped() == [2003]
 
 
@@ -193,7 +193,7 @@ def test_another_size_is_refused_and_nothing_is_changed(machine: Machine) -> Non
 
 
 @pytest.mark.parametrize("call", [1, 2])
-def test_an_arming_that_fails_at_any_write_of_the_state_leaves_the_last_mark(
+def test_an_arming_that_fails_at_any_write_of_the_state_leaves_the_closing_record(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
     calls: list[int] = []
@@ -220,7 +220,7 @@ def test_programs_that_a_killed_arming_left_are_taken_away_and_not_trusted(machi
     assert "every write is tracked" in machine.done("arm", "data")
     save_state(machine.state_dir, replace(mark, boot_id=""))
     run("tune2fs", "-L", "changed", machine.disk)
-    assert "written after the last mark" in machine.done("arm", "data")
+    assert "written after the closing record" in machine.done("arm", "data")
     assert machine.state.record(1).taints[0]["reason"].endswith("while nothing tracked it")
     assert not machine.map.exists(), "a map that lacks blocks"
 
@@ -236,7 +236,7 @@ def test_a_mark_that_cannot_be_written_leaves_the_volume_armed(
 
     for name in ("merge_into_maps", "save_state"):
         with monkeypatch.context() as broken:
-            broken.setattr(last_mark, name, fails)
+            broken.setattr(end_tracking, name, fails)
             machine.run("disarm", "data").refused(7, "the disk is full")
         assert "nothing to do" in machine.done("arm", "data"), "the programs are still there, and trusted"
     machine.done("disarm", "data")
@@ -249,7 +249,7 @@ def test_a_kill_between_the_mark_and_the_end_of_tracking_loses_no_later_write(
     machine.done("arm", "data")
     machine.write(77)
     with monkeypatch.context() as killed:
-        killed.setattr(last_mark.Capture, "remove_pins", lambda _: None)
+        killed.setattr(end_tracking.Capture, "remove_pins", lambda _: None)
         machine.done("disarm", "data")
     assert machine.state.clean is not None and machine.pins.exists()
     machine.write(78)
@@ -262,7 +262,7 @@ def test_a_kill_between_the_mark_and_the_end_of_tracking_loses_no_later_write(
 def test_a_tainted_volume_gets_no_mark(machine: Machine) -> None:
     """Its comparison has not ended: a later run would take the maps for complete."""
     save_state(machine.state_dir, replace(machine.state, clean=None))
-    assert "no last mark was made" in machine.done("arm", "data")
+    assert "no closing record was written" in machine.done("arm", "data")
     assert "compares the whole volume (writes may have gone untracked" in machine.done("disarm", "data")
     assert machine.state.clean is None
 

@@ -9,7 +9,7 @@ import pytest
 from pydbt.cli.commands import compile as command
 from pydbt.cli.group import execute
 from pydbt.core.errors import MachineError
-from pydbt.kernel.ahead import Compiled
+from pydbt.kernel.tracing.ahead import Compiled
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import MediumError
 from pydbt.core.protocol.digests import DIGEST_KEY_BYTES, UnitDigest
 from pydbt.core.protocol.frames import Digests
-from pydbt.core.secondary.replica import Mark
+from pydbt.core.secondary.replica import AppliedPoint
 from pydbt.core.units import Geometry
 
 GEOMETRY = Geometry(64 * 4096, 4096)
@@ -30,7 +30,7 @@ def read_into(offset: int, view: memoryview) -> None:
 
 
 def test_bad_blocks_differ_and_the_others_are_compared_one_by_one() -> None:
-    applier = Applier(None, SimpleNamespace(read_into=read_into), Mark(0, 0, 0), 0, None, None, None)
+    applier = Applier(None, SimpleNamespace(read_into=read_into), AppliedPoint(0, 0, 0), 0, None, None, None)
     runs = Runs(np.array([2, 18, 40]), np.array([8, 4, 2]))
     contents = [content(block if block != 41 else 0) for block in runs.blocks().tolist()]
     digest = UnitDigest(bytes(DIGEST_KEY_BYTES))

@@ -318,7 +318,7 @@ def test_a_volume_without_a_gate_has_none(machine: Machine) -> None:
     assert machine.ordered() == ["pydbt-arm@data.service.d"]
 
 
-def test_the_last_mark_is_made_before_device_mapper_ends_unless_that_waits_for_disks_of_the_network(
+def test_the_closing_record_is_made_before_device_mapper_ends_unless_that_waits_for_disks_of_the_network(
     machine: Machine,
 ) -> None:
     machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID)

@@ -77,7 +77,7 @@ def asked(folder: Path, monkeypatch, layer: Layer | Exception | None, record: Se
     return EraRecovery(Device(), folder).of(STATE, record)
 
 
-@pytest.mark.parametrize("link", ["no last mark was made after the last write", "the device was away"])
+@pytest.mark.parametrize("link", ["no closing record was written after the last write", "the device was away"])
 def test_a_missing_link_that_is_named_is_bounded_too_and_another_taint_is_not(tmp_path, monkeypatch, link) -> None:
     keep(tmp_path)
     named = replace(RECORD, taints=[{"reason": untracked_by(link), "since": ""}])

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from pydbt.controller.belonging import belonging_of, is_replica
 from pydbt.controller.protection import release_target
-from pydbt.controller.secondary.holding import TargetHold, belonging_of, is_replica, nothing_to_hold
+from pydbt.controller.secondary.holding import TargetHold, nothing_to_hold
 from pydbt.core.errors import BusyError, PydbtError, StateError
 from pydbt.core.secondary.belonging import Belonging
 from pydbt.core.secondary.replica import ReplicaRecord

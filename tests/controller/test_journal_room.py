@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydbt.controller.secondary import journal_room
-from pydbt.controller.secondary.journal_room import require_journal_room, warn_of_journal_room
+from pydbt.controller import journal_room
+from pydbt.controller.journal_room import require_journal_room, warn_of_journal_room
 from pydbt.core.errors import UsageError
 from pydbt.core.units import GIB, MIB
 

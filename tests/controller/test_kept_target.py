@@ -17,7 +17,7 @@ from pydbt.core.errors import DeviceError, MediumError
 from pydbt.core.protocol.frames import Blocks
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BadBlocks
-from pydbt.core.secondary.replica import Mark
+from pydbt.core.secondary.replica import AppliedPoint
 from tests.simulation.cluster.patches import NoGuard
 
 BLOCK = 4096
@@ -344,7 +344,7 @@ def test_the_applier_tells_of_them_ahead_of_its_work_and_tries_them_while_it_is_
     target: KeptTarget, disk: Disk, clock: SimpleNamespace
 ) -> None:
     told: list[e.Event] = []
-    applier = Applier(None, target, Mark(0, 0, 0), 0, NoGuard(), told.append, told.append)
+    applier = Applier(None, target, AppliedPoint(0, 0, 0), 0, NoGuard(), told.append, told.append)
     disk.bad = {3}
     frame = Blocks(1, SectorTable.of([24], [8]), (b"a" * BLOCK,))
     for item in (e.Write(1, frame), e.Sync(2)):

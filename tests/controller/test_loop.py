@@ -201,7 +201,7 @@ def test_between_two_saves_no_maps_of_several_secondaries_are_put_together(loop,
     right = volume.fanout.lacking_bytes
     monkeypatch.setattr(volume.fanout, "lacking_bytes", lambda: (united.append(1), right())[1])
     monkeypatch.setattr(
-        loop.seen, "look", lambda told, now, *, exact: looked.append((told().together.out_of_sync_bytes, exact))
+        loop.event_log, "look", lambda told, now, *, exact: looked.append((told().together.out_of_sync_bytes, exact))
     )
     for brain in volume.brains:
         brain.state.tracker.pending.set_blocks(np.array([1, 2]))

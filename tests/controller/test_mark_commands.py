@@ -15,7 +15,7 @@ from pydbt.controller.primary.volume import MARKS_KEY, Volume
 from pydbt.controller.requests import Request
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.history_events import AnswerMark, MarkOutcome, WantedMark
+from pydbt.core.primary.mark_events import AnswerMark, MarkOutcome, WantedMark
 from pydbt.core.volume.marking import Holding, KnownMark
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state

@@ -92,7 +92,7 @@ def test_names_to_be_proved_are_for_each_secondary_or_for_none(tmp_path):
 
 def test_the_first_link_that_was_missing_is_told_and_other_taints_beside_it():
     record = distrusted(SecondaryRecord(1, "h:1"), untracked_by("the device was away"))
-    assert distrusted(record, UNTRACKED) == distrusted(record, untracked_by("no last mark")) == record
+    assert distrusted(record, UNTRACKED) == distrusted(record, untracked_by("no closing record")) == record
     assert [entry["reason"] for entry in distrusted(record, "an unknown operation").taints] == [
         f"{UNTRACKED}: the device was away",
         "an unknown operation",
@@ -197,4 +197,4 @@ def test_a_start_whose_taint_cannot_be_written_leaves_everything_as_it_was(tmp_p
 def test_a_state_that_says_all_this_already_is_not_written_again(tmp_path, monkeypatch):
     state = before_attaching(tmp_path, left_by_a_killed_run(tmp_path), UNTRACKED)
     monkeypatch.setattr(opening, "save_state", None)
-    assert before_attaching(tmp_path, state, untracked_by("no last mark")) == state
+    assert before_attaching(tmp_path, state, untracked_by("no closing record")) == state

@@ -33,7 +33,7 @@ WHOLE_VOLUME = Cells.over(GEOMETRY, 0, SIZE, BLOCKS)
 @pytest.fixture
 def asked(loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch):
     """Ask as a client does; the loop carries out what it is asked for meanwhile. No file system answers."""
-    monkeypatch.setattr(loop.shown, "_questions", SimpleNamespace(free=lambda cells: None))
+    monkeypatch.setattr(loop.seen_answers, "_questions", SimpleNamespace(free=lambda cells: None))
 
     def ask(**arguments: object) -> dict:
         found: list[object] = []
@@ -118,7 +118,7 @@ def test_one_map_is_made_at_a_time_and_who_waits_too_long_is_told_so(
     loop: PrimaryLoop, asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen_module, "TURN_S", 0.0)
-    with loop.shown._turn, pytest.raises(BusyError):
+    with loop.seen_answers._turn, pytest.raises(BusyError):
         asked(command="map")
     assert asked(command="map")["unknown"] == ["free"]
 
@@ -127,7 +127,7 @@ def test_a_loop_that_does_not_answer_holds_a_map_no_longer_than_any_command(
     loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commands_module, "_ANSWER_S", 0.05)
-    monkeypatch.setattr(loop.shown, "_questions", SimpleNamespace(free=lambda cells: None))
+    monkeypatch.setattr(loop.seen_answers, "_questions", SimpleNamespace(free=lambda cells: None))
     with pytest.raises(Exception, match="did not carry out map"):
         loop.answer({"command": "map"}, lambda: False)
 
@@ -276,8 +276,8 @@ def test_the_keys_of_the_answers_are_the_documented_ones(loop: PrimaryLoop, aske
     for name in ("log", "dirty_map"):
         assert all(f"`{key}`" in REFERENCE for key in method[name])
     assert documented("The owner of a block") == {"offset", "extent", "file", "why"}
-    loop.seen.keep_history()
+    loop.event_log.keep_history()
     history = loop.answer({"command": "history"}, lambda: False)
     assert set(history) == documented("The history")
     assert documented("The history", 1) == set(COLUMNS)
-    loop.seen.end()
+    loop.event_log.end()

@@ -135,7 +135,7 @@ def test_an_armed_volume_has_a_word_of_its_own_while_its_programs_are_there(
 def test_an_armed_volume_names_the_link_that_was_missing_and_nobody_knows_how_much_differs(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    link = "no last mark was made after the last write"
+    link = "no closing record was written after the last write"
     arm(machine, link)
     taints = [{"reason": f"writes may have gone untracked: {link}", "since": ""}]
     machine.save(secondaries=(replace(machine.state.record(1), taints=taints),))

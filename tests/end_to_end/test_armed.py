@@ -147,8 +147,8 @@ def test_a_mount_behind_the_arming_breaks_nothing_and_one_before_it_is_named(bot
     reboot(both)
     with mounted(both.source, tmp_path / "mnt") as folder:  # by hand, with nobody there to see it
         (folder / "file").write_bytes(chance.randbytes(100_000))
-    assert "written after the last mark: mounted" in done(both, "arm")
-    ask(both, "status").refused(9, "armed since", "TAINTED", "written after the last mark", "unknown amount")
+    assert "written after the closing record: mounted" in done(both, "arm")
+    ask(both, "status").refused(9, "armed since", "TAINTED", "written after the closing record", "unknown amount")
     compared, _ = run_and_compare(both, "after a mount that nobody saw")
     assert compared > SIZE // 2
 
@@ -157,20 +157,20 @@ def test_a_mount_behind_the_arming_breaks_nothing_and_one_before_it_is_named(bot
     ("link", "words"),
     short(
         1,
-        ("no mark", "was booted since programs tracked it, and no last mark was made"),
+        ("no record", "was booted since programs tracked it, and no closing record was written"),
         ("programs gone", "were taken out of the kernel"),
         ("other programs", "not those that were armed"),
         ("in use", "in use already"),
     ),
 )
 def test_each_link_that_is_missing_is_named_by_the_status_and_everything_is_compared(both, tmp_path, link, words):
-    if link != "no mark":
+    if link != "no record":
         done(both, "disarm")
     reboot(both)
     if link == "in use":
         with mounted(both.source, tmp_path / "mnt"):
             assert words in done(both, "arm")
-    elif link == "no mark":
+    elif link == "no record":
         assert words in done(both, "arm")
     else:
         done(both, "arm")
@@ -204,7 +204,7 @@ def test_an_arming_that_is_killed_at_any_moment_is_made_whole_by_the_next(both, 
         time.sleep(chance.uniform(0.3, 1) * lasts_s)
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        assert "every write" in done(both, "arm"), "the mark is still there, or it is armed"
+        assert "every write" in done(both, "arm"), "the closing record is still there, or it is armed"
         done(both, "disarm")
     reboot(both)
     done(both, "arm")

@@ -11,10 +11,10 @@ import pytest
 
 from pydbt.core.errors import MachineError, StateError
 from pydbt.kernel import code_cache, layout
-from pydbt.kernel.ahead import builds, compile_ahead
 from pydbt.kernel.btf import VMLINUX_BTF, Btf
 from pydbt.kernel.code import Code
 from pydbt.kernel.code_cache import Kernel
+from pydbt.kernel.tracing.ahead import builds, compile_ahead
 from tests.lab.kernel_image import kernel_image
 from tests.lab.kernel_types import FOLDER, HEADER, MEMBER_BYTES, TAIL_BYTES
 from tests.lab.rounds import short

@@ -59,7 +59,7 @@ def wait_until(
 
 
 def pause_s(waited_s: float, look_s: float) -> float:
-    """Until the next look: the longer it was waited and the longer a look takes, the longer this is."""
+    """The pause before the next look. It grows with the time waited so far, and with the time that one look takes."""
     return max(_FIRST_PAUSE_S, min(waited_s / 20, _LAST_PAUSE_S), min(4 * look_s, _LONGEST_PAUSE_S))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.store.mark_file import MarkFile
+from pydbt.store.look_file import LookFile
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.target_names import TARGET_NAMES_NAME, load_target_names, save_target_names
 from tests.lab.disks import loop_device
@@ -142,10 +142,10 @@ def test_a_device_without_a_name_that_looks_different_after_a_boot_is_refused(st
 
 
 def _as_of_another_boot(state: Path) -> None:
-    file = MarkFile(state)
-    mark = file.load()
-    assert mark is not None and mark.durable
-    file.save(replace(mark, boot="another boot"))
+    file = LookFile(state)
+    kept = file.load()
+    assert kept is not None and kept.durable
+    file.save(replace(kept, boot="another boot"))
     file.close()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pydbt.core.protocol.frames import Refuse
-from pydbt.store.mark_file import MarkFile
+from pydbt.store.look_file import LookFile
 from pydbt.store.replica_state import load_record
 from tests.lab.disks import Device, loop_over
 from tests.lab.patience import until
@@ -70,8 +70,8 @@ def test_a_disk_that_is_plugged_in_again_is_the_replica_that_it_was(secondary, i
     content = emptied(image, device)
     until(lambda: "it was unplugged" in secondary.words(), "it is noticed")
     assert "is gone" in refused(secondary)
-    mark = MarkFile(secondary.state).load()
-    assert mark is not None and not mark.changed
+    kept = LookFile(secondary.state).load()
+    assert kept is not None and not kept.changed
     assert load_record(secondary.state) == record, "nothing is known about its content"
     until(lambda: subprocess.run(["losetup", "-d", str(device.path)], check=False).returncode == 0, "it is detached")
     until(lambda: not Path(f"/sys/block/{device.path.name}/loop").exists(), "nobody holds it")

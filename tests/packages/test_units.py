@@ -173,14 +173,14 @@ def test_the_arming_before_a_mount_is_taken_by_systemd_with_the_orders_that_its_
     assert done.returncode == 0 and not about_it, done.stderr
 
 
-def test_the_arming_and_the_last_mark_are_the_start_and_the_stop_of_one_unit() -> None:
+def test_the_arming_and_the_closing_record_are_the_start_and_the_stop_of_one_unit() -> None:
     found = arm_settings()
     assert (found["ExecStart"], found["ExecStop"]) == (["controller arm %i"], ["controller disarm %i"])
     assert found["Type"] == ["oneshot"] and found["RemainAfterExit"] == ["yes"]
     assert found["DefaultDependencies"] == ["no"], "else it comes after all local mounts"
     assert found["Conflicts"] == ["shutdown.target"] and found["Before"] == ["shutdown.target"]
     assert "/var/lib/pydbt" in found["RequiresMountsFor"][0], (
-        "at the shutdown the mark is written before that is unmounted"
+        "at the shutdown the closing record is written before that is unmounted"
     )
     assert not HIDING & set(found)
 
@@ -265,7 +265,7 @@ def test_the_secondary_begins_behind_the_hold_and_nobody_waits_for_the_device(tm
         assert not any(".device" in value or "/dev" in value for values in unit.values() for value in values)
 
 
-def test_the_replication_begins_behind_the_arming_and_ends_before_the_last_mark() -> None:
+def test_the_replication_begins_behind_the_arming_and_ends_before_the_closing_record() -> None:
     assert "pydbt-arm@%i.service" in settings("run")["After"]
     assert "local-fs.target" in " ".join(settings("run")["After"]), (
         "it ends before the unmount, whose writes are tracked"

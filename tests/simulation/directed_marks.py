@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.history_events import AnswerMark, MarkAsked, MarkOutcome
+from pydbt.core.primary.mark_events import AnswerMark, MarkAsked, MarkOutcome
 from pydbt.core.volume.fanout import Addressed
 from tests.core.volume.test_fanout_marks import WANTED, captured, frames, volume
 

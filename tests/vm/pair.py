@@ -28,8 +28,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydbt.kernel.ahead import compile_ahead
 from pydbt.kernel.code_cache import FOLDER
+from pydbt.kernel.tracing.ahead import compile_ahead
 from tests.lab.identities import identity
 from tests.vm.image import Image, cache, image
 from tests.vm.kinds import chosen

@@ -1,7 +1,7 @@
 """A machine that reboots compares nothing but what was written, and each link of the chain that is broken is named.
 
-Real boots of systemd: the generator orders the arming before check and mount, the shutdown makes the last mark after the unmount.
-PYDBT_REBOOTS is the number of reboots for each kind of volume.
+Real boots of systemd: the generator orders the arming before check and mount, the shutdown writes the closing record after the
+unmount. PYDBT_REBOOTS is the number of reboots for each kind of volume.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Chain:
         self.primary.run("systemctl stop load", PATIENCE_S)
 
     def end_cleanly(self) -> None:
-        """Run ended, unmounted, last mark made: as a shutdown does it, by hand."""
+        """Run ended, unmounted, closing record written: as a shutdown does it, by hand."""
         self.primary.run(f"systemctl stop {RUN} && systemctl stop {MOUNT} && systemctl stop {ARM}", PATIENCE_S)
 
 
@@ -268,7 +268,7 @@ def by_an_unknown_name(chain: Chain) -> None:
 LINKS: dict[Callable[[Chain], None], str] = {
     masked: f"{ARM} is masked",
     mounted_by_hand: "the device was in use already",
-    booted_between: "the file system was written after the last mark",
+    booted_between: "the file system was written after the closing record",
     by_an_unknown_name: f"{POINT} in /etc/fstab names LABEL={LABEL}, by which the volume was not known",
 }
 
@@ -290,7 +290,7 @@ def test_each_broken_link_taints_the_volume_and_the_status_names_it(
         status = chain.status()
         assert status["tainted"] and LINKS[break_it] in json.dumps(status["taints"]), status
         start(chain.secondary, SECONDARY)
-        # Only what is active makes a last mark at the shutdown; for the others this changes nothing.
+        # Only what is active writes a closing record at the shutdown; for the others this changes nothing.
         chain.primary.run(f"systemctl unmask {ARM}; systemctl enable --now {ARM}", PATIENCE_S)
         chain.replicate()
         assert chain.status()["statistics"]["compared_bytes"] > chain.volume.size_bytes // 2

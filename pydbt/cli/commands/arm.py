@@ -50,7 +50,7 @@ def arm(source: Path | None, state_dir: Path | None) -> int:
 @click.command()
 @volume_arguments
 def disarm(source: Path | None, state_dir: Path | None) -> int:
-    """Write the last mark, and end tracking.
+    """Write the closing record, and end tracking.
 
     For a volume that no controller serves: one that was armed, or whose run has ended. Run it after the file system was
     unmounted. The maps and a fingerprint of the file system are written, and the programs are taken out of the kernel. If
@@ -64,7 +64,7 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
             f"a controller replicates {source}: stop it first, or stop both with 'controller down {source}'"
         )
     # Only now: it brings the eBPF side.
-    from pydbt.controller.primary.last_mark import end_tracking
+    from pydbt.controller.primary.end_tracking import end_tracking
 
     keep_names(file, device)  # as they are at the shutdown: the file system may have got another label meanwhile
     with claimed_state_dir(place):

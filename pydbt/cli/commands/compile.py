@@ -11,9 +11,9 @@ from pydbt.cli.values import PATH
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
-from pydbt.kernel.ahead import compile_ahead
 from pydbt.kernel.code_cache import FOLDER
 from pydbt.kernel.installed import image_of
+from pydbt.kernel.tracing.ahead import compile_ahead
 
 
 @click.command("compile")
@@ -22,9 +22,9 @@ from pydbt.kernel.installed import image_of
 def compile_for_kernel(release: str | None, image: Path | None) -> int:
     """Compile the programs for a kernel.
 
-    Without an option this is the running kernel. The first start on a kernel compiles by itself; after this command it needs no
-    compiler and no kernel headers, and takes some seconds less. The package does it for each kernel that is installed where
-    programs were compiled before. What is compiled is kept in /var/cache/pydbt.
+    Without an option this is the running kernel. The first start on a kernel compiles by itself; after this command it
+    needs no compiler and no kernel headers, and takes some seconds less. The package does it for each kernel that is
+    installed where programs were compiled before. The compiled programs are kept in /var/cache/pydbt.
     """
     require_root("controller compile", "it writes to /var/cache/pydbt and asks the kernel for maps")
     if was_typed("release") and was_typed("image"):

@@ -26,10 +26,10 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     """Check the configuration of this machine.
 
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
-    each error: file, line, key, value, and what was expected. So are lines of /etc/fstab that mount a volume without its gate,
-    and drop-ins that require the gate of no volume. Exit code 2: there are errors. Without errors it warns of what on this
-    machine may take the target of a replica. Nothing is changed, but that root keeps the names of each volume's device for the
-    order of the next boot.
+    each error: file, line, key, value, and what was expected. Lines of /etc/fstab that mount a volume without its gate are
+    errors too, and so are drop-ins that require the gate of no volume. Exit code 2: there are errors. Without errors it
+    warns of programs of this machine that may take the target of a replica. Nothing is changed, except that root records
+    the names of each volume's device, for the order of the next boot.
     """
     root = context.find_root()
     assert isinstance(root.command, click.Group)

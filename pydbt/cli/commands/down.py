@@ -97,7 +97,7 @@ def _stop_own_secondary(source: Path | None, state_dir: Path | None, timeout: fl
 
 def _take_down(place: Path, timeout: float) -> tuple[bool, str]:
     """Whether a controller was stopped; and what was done about programs that no controller had, empty when there were none."""
-    from pydbt.controller.primary.last_mark import end_tracking
+    from pydbt.controller.primary.end_tracking import end_tracking
 
     check_state_dir(place, f"{AS_THAT_USER}, or send SIGTERM to that user's process")
     stopped = stop_running(place, timeout)

@@ -29,15 +29,16 @@ _log = logging.getLogger("pydbt")
     cls=OnceOption,
     type=ON_SILENCE,
     metavar="WORDS",
-    help="This once, in the place of what the volume's file says.",
+    help="For this call; overrides the volume's file.",
 )
 def gate(volume: str, on_unreachable: OnUnreachable | None) -> int:
     """Ask whether a volume may be mounted.
 
-    VOLUME is the NAME of a volume in /etc/pydbt/volumes. Run it before the file system is checked and mounted: both write. Each
-    secondary is asked whether it was promoted. If one was, the exit code is 12: the data is there, and this side is to become a
-    replica. Nothing on the device is read or changed. If a secondary does not answer, `on-unreachable` in the volume's file
-    decides: by default it is waited for, one minute, and then the volume may be mounted.
+    VOLUME is the NAME of a volume in /etc/pydbt/volumes. Run it before the file system is checked and mounted, because both
+    write to it. The command asks each secondary whether it was promoted. If one was, the exit code is 12: that secondary
+    has the data, and this side has to become a replica. Nothing on the device is read or changed. If a secondary does not
+    answer, `on-unreachable` in the volume's file decides: by default the command waits one minute for it, and then the
+    volume may be mounted.
     """
     require_root("controller gate", "it reads the state and the identity of a volume")
     options = _options_of(_file_of(volume))

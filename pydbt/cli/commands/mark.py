@@ -42,16 +42,16 @@ def mark(
 ) -> int:
     """Mark a place in the order of writes.
 
-    NAME is given to the place in the stream behind everything that was written before this call, and ahead of everything that is
-    written after it, as `controller mark /dev/vg/data "before migration 14"`. The command returns when the secondary, or each
-    one of several, holds the mark durably: no crash of it loses the mark, or moves it.
+    NAME is given to the place in the stream behind everything that was written before this call, and ahead of everything
+    that is written after it: for example `controller mark /dev/vg/data "before migration 14"`. The command returns when the
+    secondary, or each one of several, holds the mark durably: no crash of it loses the mark, or moves it.
 
-    File systems on the volume are written out first, as `sync -f` does: what lies in the page cache is not before the mark. With
-    --no-sync they are not, and the mark tells that.
+    File systems on the volume are written out first, as `sync -f` does: what lies in the page cache is not before the mark.
+    With --no-sync they are not, and the mark shows that.
 
-    Only in mode normal do writes have an order. In any other mode no mark is set (exit code 4), or with --wait it is set later.
-    `controller status` shows the last marks on both sides, `controller wait --mark NAME` waits for one, and `controller promote`
-    names the last one that the replica holds.
+    Only in mode normal do writes have an order. In any other mode no mark is set (exit code 4), or with --wait it is set
+    later. `controller status` shows the last marks on both sides, `controller wait --mark NAME` waits for one, and
+    `controller promote` names the last one that the replica holds.
     """
     try:
         check_name(name)

@@ -17,9 +17,10 @@ from pydbt.device.checks import require_root
 def protect(no_initramfs: bool) -> int:
     """Keep other programs off configured targets.
 
-    Writes /etc/udev/rules.d/62-pydbt-targets.rules and a filter of LVM for the target of each replica in /etc/pydbt/volumes, and
-    puts both into the initial RAM disk. What is configured no more, and what was promoted, is left out. Repeating it changes
-    nothing. Exit code 4: a target has no rule, or another program may still take it; each is told.
+    Writes /etc/udev/rules.d/62-pydbt-targets.rules and a filter of LVM for the target of each replica in
+    /etc/pydbt/volumes, and puts both into the initial RAM disk. Replicas that are not configured any more, or were
+    promoted, are left out. Repeating it changes nothing. Exit code 4: a target has no rule, or another program may still
+    take it; each is told.
     """
     require_root("controller protect", "it writes rules of udev and LVM")
     if volumes_folder() != VOLUMES:

@@ -184,14 +184,14 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
 )
 @click.option("--record-ring-size", type=SIZE, default="16M", show_default=True, help="Kernel memory for records.")
 @click.option("--no-wait", is_flag=True, help="End when a new volume's secondary cannot be reached (exit code 5).")
-@click.option("--no-gate", is_flag=True, help="Of `configcheck`: SOURCE is mounted without `gate`.")
+@click.option("--no-gate", is_flag=True, help="SOURCE is mounted without `gate`; `configcheck` accepts that.")
 @click.option(
     "--on-unreachable",
     type=ON_SILENCE,
     default="wait 60s",
     show_default=True,
     metavar="WORDS",
-    help="Of `gate`, if a secondary is silent: `wait TIME` (and mount), `wait TIME, then refuse`, `mount`, `refuse`.",
+    help="For `gate`, if a secondary is silent: `wait TIME` (and mount), `wait TIME, then refuse`, `mount`, `refuse`.",
 )
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."

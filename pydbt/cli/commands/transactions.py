@@ -27,7 +27,7 @@ _ROW = "{:<14} {:<23} {:>10} {:>10} {:>10}  {}"
 @click.argument("volume", type=PATH, metavar="DEVICE|IMAGE")
 @click.option("--follow", is_flag=True, help="Print each as it completes, until Ctrl-C.")
 @click.option("--on-disk", is_flag=True, help="Read the log, also if a controller runs.")
-@click.option("--transaction", "name", metavar="N", help="What this one changes, part by part.")
+@click.option("--transaction", "name", metavar="N", help="List the parts of the volume that this one changes.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def transactions(volume: Path, follow: bool, on_disk: bool, name: str | None, as_json: bool) -> int:
     """List a file system's last transactions.

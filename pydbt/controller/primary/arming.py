@@ -1,14 +1,13 @@
 """``controller arm``: programs that set bits, and nothing else, with no controller and no secondary (patent, paragraph 100).
 
-The volume is judged here, before it is mounted: once it is armed and mounted, its file system is not that of the last mark any
-more. The verdict is kept with the name of the programs' attachment (``armed.Arming``), and the next run trusts it as long as
-these programs have stayed. Killed at any moment this leaves the last mark with the volume not armed (programs that are left are
-taken away by the next start), or the volume armed.
+The volume is judged here, before it is mounted: once it is armed and mounted, its file system is not that of the closing record
+any more. The verdict is kept with the name of the programs' attachment (``armed.Arming``), and the next run trusts it as long
+as these programs have stayed. Killed at any moment this leaves the closing record with the volume not armed (programs that are
+left are taken away by the next start), or the volume armed.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,8 +40,6 @@ _IDLE_LOOKS = (
     50  # at a device that nothing is mounted on: writes of an earlier use end within the half second that they take
 )
 _BETWEEN_LOOKS_S = 0.01
-
-_log = logging.getLogger("pydbt")
 
 
 @dataclass(frozen=True, slots=True)

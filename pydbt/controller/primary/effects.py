@@ -15,7 +15,8 @@ from pydbt.controller.primary.volume import AddressedEvent, Volume
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.history_events import AnswerMark, SendCompleted
+from pydbt.core.primary.mark_events import AnswerMark
+from pydbt.core.primary.transaction_events import SendCompleted
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.volume.fanout import Addressed
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from typing import Any
 
@@ -25,8 +24,6 @@ from pydbt.store.map_file import map_digest
 # was written is on them.
 DRAIN_S = 10.0
 RETIRE_S = 1.0
-
-_log = logging.getLogger("pydbt")
 
 
 def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
@@ -100,9 +97,9 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
 def _tell_the_end(loop: PrimaryLoop, options: SecondaryOptions | None) -> None:
     """The last events. Hooks are waited for a moment; whoever asked for the end has been answered."""
     if options is not None:
-        loop.seen.say(DEMOTED, f"{loop.volume.device.path} is a replica from here on")
+        loop.event_log.say(DEMOTED, f"{loop.volume.device.path} is a replica from here on")
     tracked = "writes are not tracked any more" if loop.volume.detached else "writes are still tracked"
-    loop.seen.end(f"stopped; {tracked}" if loop.fatal is None else f"stopped; {tracked}: {loop.fatal}")
+    loop.event_log.end(f"stopped; {tracked}" if loop.fatal is None else f"stopped; {tracked}: {loop.fatal}")
 
 
 def _change_places(loop: PrimaryLoop) -> tuple[SecondaryOptions | None, dict[str, Any]]:

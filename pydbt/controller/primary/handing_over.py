@@ -9,13 +9,13 @@ import time
 from dataclasses import replace
 from typing import Any
 
+from pydbt.controller.journal_room import require_journal_room
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary.handshake import shake_hands
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.controller.roles import demote
-from pydbt.controller.secondary.journal_room import require_journal_room
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode

@@ -76,10 +76,10 @@ class PrimaryLoop:
         self.checkpoints = EraCheckpoints(volume, self.feed, layer, layer_problem)
         self.standings = Standings(volume)
         self.divergences = Divergences(volume)
-        self.shown = SeenAnswers(volume)
+        self.seen_answers = SeenAnswers(volume)
         self.io = IoWatch(volume)
-        self.seen = events_of_primary(volume.options)
-        self.commands = Commands(volume, self.feed, self.report, self.shown, self._at_once())
+        self.event_log = events_of_primary(volume.options)
+        self.commands = Commands(volume, self.feed, self.report, self.seen_answers, self._at_once())
         self.writers: WriterWatch | None = None
         self.ways: Ways | None = None
         self.rest: Rest | None = None
@@ -87,7 +87,7 @@ class PrimaryLoop:
         self._stopping = self._records = False
         self._next_check = self._next_save = 0.0
         self._checked_at = -inf
-        self._standing: list[tuple[Mode, bool]] = []
+        self._modes_and_links: list[tuple[Mode, bool]] = []
         self._saves = (-inf, -inf)  # the last two
         self._status: VolumeReport | None = None  # waits for the disk
 
@@ -112,8 +112,8 @@ class PrimaryLoop:
             return self.writers.answer()
 
         return {
-            "events": self.seen.answer,
-            "history": self.seen.answer,
+            "events": self.event_log.answer,
+            "history": self.event_log.answer,
             "io": lambda *_: self.io.answer(),
             "writers": writers,
         }
@@ -274,8 +274,8 @@ class PrimaryLoop:
 
     def _has_moved(self) -> bool:
         """Whether a secondary came or went, or has another mode, since this was asked last: events tell of it soon."""
-        standing = [(brain.mode, brain.link.up) for brain in self.volume.brains]
-        moved, self._standing = standing != self._standing, standing
+        found = [(brain.mode, brain.link.up) for brain in self.volume.brains]
+        moved, self._modes_and_links = found != self._modes_and_links, found
         return moved
 
     def _is_at_rest(self, now: float) -> bool:
@@ -302,7 +302,7 @@ class PrimaryLoop:
             return
         volume.audit(now)
         self.feed.process()  # what has been told by the audit is written down together with its taint, and not before
-        volume.history_notice = self.seen.history_problem
+        volume.history_notice = self.event_log.history_problem
         if volume.transactions is not None:
             volume.transactions.advance(now)
             if any(brain.transactions.unknown for brain in volume.brains):
@@ -325,7 +325,7 @@ class PrimaryLoop:
             volume.keep()
         exact = report is not None or len(volume.peers) == 1
         told = report or self.report(exact=False)
-        self.seen.look(lambda: told, now, exact=exact)
+        self.event_log.look(lambda: told, now, exact=exact)
         if volume.options.report is not None:
             volume.options.report(told)
 

@@ -11,7 +11,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.controller.requests import Request
 from pydbt.core.calendar import time_of_ns
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
-from pydbt.core.primary.history_events import AnswerMark, MarkAsked, MarkOutcome, MarkWaitAsked, WantedMark
+from pydbt.core.primary.mark_events import AnswerMark, MarkAsked, MarkOutcome, MarkWaitAsked, WantedMark
 from pydbt.core.protocol.mark import check_name
 from pydbt.core.volume.marking import Holding, KnownMark
 

@@ -76,8 +76,8 @@ def gap_in_tracking(device: BlockDevice, state: VolumeState) -> str:
 
 
 class Chain(NamedTuple):
-    """``tracked``: programs have seen every write; ``untouched``: there was none since the last mark. ``link``: what is missing
-    when neither holds, else empty."""
+    """``tracked``: programs have seen every write; ``untouched``: there was none since the closing record. ``link``: what is
+    missing when neither holds, else empty."""
 
     tracked: bool
     untouched: bool
@@ -90,10 +90,10 @@ def chain_of(device: BlockDevice, state: VolumeState, reader: DirectReader, unar
     ``unarmed`` gives the words for ``missing_link``, and is asked only where a link is missing.
     """
     finish_replacement(pin_dir_of(state))
-    in_tracking, since_mark = gap_in_tracking(device, state), gap_since(state.clean, device, reader)
-    why = unarmed() if in_tracking and since_mark else ""
-    link = missing_link(in_tracking, since_mark, marked=bool(state.clean), unarmed=why)
-    return Chain(not in_tracking, not since_mark, link)
+    in_tracking, since_closing = gap_in_tracking(device, state), gap_since(state.clean, device, reader)
+    why = unarmed() if in_tracking and since_closing else ""
+    link = missing_link(in_tracking, since_closing, closed=bool(state.clean), unarmed=why)
+    return Chain(not in_tracking, not since_closing, link)
 
 
 def unarmed_of(options: PrimaryOptions, state: VolumeState, device: BlockDevice) -> str:

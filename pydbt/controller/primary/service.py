@@ -177,7 +177,7 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
     stack.enter_context(answering_the_old_primary(options))
-    loop.seen.keep_history()
+    loop.event_log.keep_history()
     loop.ways = Ways(loop.volume)
     stack.callback(loop.ways.close)
     loop.rest = Rest(loop.volume.capture.bell)

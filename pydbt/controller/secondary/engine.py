@@ -123,7 +123,7 @@ class Engine:
         self._journal_worker = JournalWorker(self.journal, reached, to_service, to_service)
         must_reach = max(record.must_reach, recovery.committed_at)
         self._applier = Applier(
-            self.journal, kept_target, self.brain.keeper.mark, must_reach, self._guard, to_service, to_service
+            self.journal, kept_target, self.brain.keeper.applied_to, must_reach, self._guard, to_service, to_service
         )
 
     def _checked_record(self, record: ReplicaRecord | None, target: Target, fresh: bool) -> ReplicaRecord:
@@ -220,7 +220,7 @@ class Engine:
             match effect:
                 case e.Append() | e.Resume():
                     self._journal_worker.put(effect)
-                case e.Apply() | e.Write() | e.Sync() | e.Compare() | e.SetMark():
+                case e.Apply() | e.Write() | e.Sync() | e.Compare() | e.SetApplied():
                     self._applier.put(effect)
                 case e.Persist(record):
                     self._persist(record)

@@ -12,14 +12,12 @@ import signal
 import time
 from pathlib import Path
 
+from pydbt.controller.belonging import belonging_of
 from pydbt.core.errors import MachineError, PydbtError
-from pydbt.core.secondary.belonging import Belonging, belonging
+from pydbt.core.secondary.belonging import Belonging
 from pydbt.device.hold import HeldDevice
-from pydbt.device.target import names_of
 from pydbt.posix.held_device import HOLDS, HoldServer
 from pydbt.posix.service_manager import ServiceManager
-from pydbt.store.replica_state import load_record
-from pydbt.store.target_names import load_target_names
 
 READY_S = 10.0
 """Units that come after this one wait this long for a disk that is not there yet."""
@@ -27,21 +25,6 @@ LOOK_S, FIRST_LOOK_S = 2.0, 0.2
 """How often it looks for a disk that is not there, or whether one is still there; and before it is ready."""
 
 _log = logging.getLogger("pydbt")
-
-
-def is_replica(role: str, state_dir: Path) -> bool:
-    """Whether the device of a configured volume is that of a replica now. Its state counts for more than its file: a replica
-    may have been promoted, and a volume demoted. StateError when the state cannot be read."""
-    record = load_record(state_dir)
-    return role == "secondary" if record is None else not record.promoted
-
-
-def belonging_of(target: Path, state_dir: Path) -> Belonging:
-    """What the state tells of the device at this path. StateError when it cannot be read, UsageError when no device is there."""
-    record = load_record(state_dir)
-    if record is None or record.promoted:
-        return belonging(record, {}, "", {})
-    return belonging(record, load_target_names(state_dir, record.target), *names_of(str(target)))
 
 
 def nothing_to_hold(target: Path, state_dir: Path) -> str:

@@ -28,12 +28,12 @@ from pydbt.controller.control import (
 )
 from pydbt.controller.event_log import events_of_secondary
 from pydbt.controller.expiry import identity_report, read_again, tell_expiry
+from pydbt.controller.journal_room import warn_of_journal_room
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed, watch_of
-from pydbt.controller.secondary.journal_room import warn_of_journal_room
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport, replay_words
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import DeviceError, StateError, UsageError

@@ -10,13 +10,13 @@ from pathlib import Path
 import xxhash
 
 from pydbt.core.errors import DeviceError, PydbtError, TargetChanged
-from pydbt.core.secondary.target_watch import TargetLook, TargetMark, change_while_away, may_be_another, was_emptied
+from pydbt.core.secondary.target_watch import KeptLook, TargetLook, change_while_away, may_be_another, was_emptied
 from pydbt.core.units import KIB
 from pydbt.device.clean import write_counts
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, gone
 from pydbt.posix.boot import boot_id
-from pydbt.store.mark_file import MarkFile
+from pydbt.store.look_file import LookFile
 
 BEGINNING_BYTES = 68 * KIB
 """Of ext4, XFS and btrfs the superblock that a mount changes lies before this."""
@@ -30,13 +30,13 @@ class TargetGuard:
     """
 
     def __init__(self, state_dir: Path, target: Target) -> None:
-        self._file, self._target = MarkFile(state_dir), target
-        self._mark: TargetMark | None = None
+        self._file, self._target = LookFile(state_dir), target
+        self._kept: KeptLook | None = None
 
     def away(self, incarnation: int) -> str:
         """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows."""
-        mark = self._file.load()
-        return change_while_away(mark, incarnation, boot_id(), self._at_rest(), self._target.attachment) if mark else ""
+        kept = self._file.load()
+        return change_while_away(kept, incarnation, boot_id(), self._at_rest(), self._target.attachment) if kept else ""
 
     def may_be_another(self, incarnation: int) -> bool:
         """Whether a device without a lasting name looks like another one than before the machine was started again."""
@@ -44,24 +44,24 @@ class TargetGuard:
 
     def begin(self, incarnation: int) -> None:
         """From here on the target is ours alone."""
-        self._mark = TargetMark(incarnation, boot_id(), self._look(), writing=self._target.is_block_device)
-        self._file.save(self._mark)
+        self._kept = KeptLook(incarnation, boot_id(), self._look(), writing=self._target.is_block_device)
+        self._file.save(self._kept)
 
     def check(self) -> None:
         """TargetChanged when another program changed the target since the last write of ours."""
-        if self._mark is None:
+        if self._kept is None:
             return
-        self._require_present(self._mark)
+        self._require_present(self._kept)
         changed = (
-            self._mark.changed
-            or (self._mark.emptied is not None and was_emptied(self._mark, self._mark.boot, self._target.attachment))
-            or self._seen(self._mark).change_since(self._mark.look)
+            self._kept.changed
+            or (self._kept.emptied is not None and was_emptied(self._kept, self._kept.boot, self._target.attachment))
+            or self._seen(self._kept).change_since(self._kept.look)
         )
         if changed:
-            self._remember(replace(self._mark, changed=changed))
+            self._remember(replace(self._kept, changed=changed))
             raise TargetChanged(f"TARGET {self._target.path} {changed}, while it was a replica")
 
-    def _require_present(self, mark: TargetMark) -> None:
+    def _require_present(self, kept: KeptLook) -> None:
         """DeviceError when the disk is gone, or the file has another name, which says nothing about its content.
 
         Its size is 0 then, as that of one that was cut short to nothing: which of the two it was shows when it is back.
@@ -70,19 +70,19 @@ class TargetGuard:
         attachment = self._target.attachment_at_open
         if not self._target.is_block_device or self._target.size_bytes or attachment is None:
             return
-        if mark.emptied != attachment:
-            self._remember(replace(mark, emptied=attachment))
+        if kept.emptied != attachment:
+            self._remember(replace(kept, emptied=attachment))
         raise DeviceError(gone(self._target.path))
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """While the target is written; TargetChanged before or after it."""
         self.check()
-        if self._mark is None or self._target.is_block_device:
+        if self._kept is None or self._target.is_block_device:
             yield
             self.check()
             return
-        before = self._mark
+        before = self._kept
         self._remember(replace(before, writing=True))
         yield
         look = self._look()
@@ -91,23 +91,23 @@ class TargetGuard:
         self._remember(replace(before, look=look, writing=False))
 
     def end(self) -> None:
-        """Nothing of ours is written any more: leave a mark that holds after a power loss, if the target can be synced."""
+        """Nothing of ours is written any more: leave a look that holds after a power loss, if the target can be synced."""
         try:
             self.check()
-            if self._mark is not None and (not self._mark.writing or self._target.is_block_device):
+            if self._kept is not None and (not self._kept.writing or self._target.is_block_device):
                 self._target.sync_whole()
-                self._remember(replace(self._mark, look=self._at_rest(), writing=False, durable=True))
+                self._remember(replace(self._kept, look=self._at_rest(), writing=False, durable=True))
         except DeviceError:
-            pass  # the mark says what is known, or that nothing is
+            pass  # the kept look says what is known, or that nothing is
         self._file.close()
 
-    def _remember(self, mark: TargetMark) -> None:
-        self._mark = mark
-        self._file.save(mark)
+    def _remember(self, kept: KeptLook) -> None:
+        self._kept = kept
+        self._file.save(kept)
 
-    def _seen(self, mark: TargetMark) -> TargetLook:
+    def _seen(self, kept: KeptLook) -> TargetLook:
         """What tells of others. A write of ours that failed may have changed a file too: then its size alone does."""
-        return TargetLook(self._target.size_bytes) if mark.writing else self._look()
+        return TargetLook(self._target.size_bytes) if kept.writing else self._look()
 
     def _look(self) -> TargetLook:
         return TargetLook(self._target.size_bytes, self._target.modified_ns)

@@ -34,7 +34,7 @@ from pydbt.core.secondary.journal import (
     record_extents,
     record_is_whole,
 )
-from pydbt.core.secondary.replica import Mark
+from pydbt.core.secondary.replica import AppliedPoint
 from pydbt.core.units import MIB, Geometry
 from pydbt.device.block import aligned_buffer
 from pydbt.store.journal_files import JournalFiles, JournalFull
@@ -184,7 +184,7 @@ class Applier(Worker[e.ApplierWork]):
         self,
         journal: JournalFiles,
         target: KeptTarget,
-        mark: Mark,
+        applied_to: AppliedPoint,
         must_reach: int,
         guard: TargetGuard,
         report: Report,
@@ -194,8 +194,8 @@ class Applier(Worker[e.ApplierWork]):
         self._journal = journal
         self._target = target
         self._guard = guard
-        self._mark = mark
-        self._in_stage = mark.position < must_reach
+        self._applied_to = applied_to
+        self._in_stage = applied_to.position < must_reach
         self._buffer = aligned_buffer(APPLY_BYTES)  # its pages are made when they are used first
         self._broken = False
         self._unsynced = True  # an earlier process may have left pages that are not on the disk
@@ -215,12 +215,12 @@ class Applier(Worker[e.ApplierWork]):
                     self._report(e.Written(ticket))
                 case e.Sync(ticket):
                     self._sync()
-                    self._report(e.Synced(ticket, self._mark))
+                    self._report(e.Synced(ticket, self._applied_to))
                 case e.Compare(ticket, frame, units, digest):
                     self._sync()
                     self._report(e.Compared(ticket, self._compare(frame, units, digest)))
-                case e.SetMark(mark):
-                    self._mark, self._in_stage = mark, False
+                case e.SetApplied(point):
+                    self._applied_to, self._in_stage = point, False
                 case _:
                     assert_never(item)
         except PydbtError as error:
@@ -257,23 +257,23 @@ class Applier(Worker[e.ApplierWork]):
 
     # --- the journal onto the target ----------------------------------------------------------------------
     def _apply(self, limit: int) -> None:
-        while self._mark.position < limit and not self._stopping:
-            position = self._mark.position
+        while self._applied_to.position < limit and not self._stopping:
+            position = self._applied_to.position
             length = self._journal.read_into(position, self._buffer[: limit - position])
             self._apply_piece(self._buffer[:length], position)
-            self._report(e.Applied(self._mark))
+            self._report(e.Applied(self._applied_to))
 
     def _apply_piece(self, piece: memoryview, position: int) -> None:
         """Apply the whole records of a piece of a segment, as one batch of writes."""
         tables, sources, offset = [], [], 0
-        mark = self._mark
+        point = self._applied_to
         while (record := self._record(piece, position, offset)) is not None:
             header, body = record
             if header.kind in (JournalRecordKind.STREAM, JournalRecordKind.BLOCKS):
                 extents, payload = self._extents(header, body)
                 tables.append(extents)
                 sources.append(sources_of(extents, offset + RECORD_HEADER_BYTES + len(body) - len(payload)))
-            mark = self._passed(mark, header, body)
+            point = self._passed(point, header, body)
             offset = header.end - position
             if header.kind is JournalRecordKind.PAD:
                 break
@@ -281,7 +281,7 @@ class Applier(Worker[e.ApplierWork]):
             raise PydbtError(f"the journal is damaged at position {position}: its record there is not whole")
         if tables:
             self._write(SectorTable.joined(tables), np.concatenate(sources), piece)
-        self._mark = mark
+        self._applied_to = point
 
     def _extents(self, header: RecordHeader, body: memoryview) -> tuple[SectorTable, memoryview]:
         try:
@@ -301,9 +301,9 @@ class Applier(Worker[e.ApplierWork]):
         body = rest[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + length]
         return (header, body) if len(body) == length and record_is_whole(header, body) else None
 
-    def _passed(self, mark: Mark, header: RecordHeader, body: memoryview) -> Mark:
-        """The mark behind a record. Inside of a stage the sequence is not the image's."""
-        epoch, sequence = mark.epoch, mark.sequence
+    def _passed(self, point: AppliedPoint, header: RecordHeader, body: memoryview) -> AppliedPoint:
+        """The point behind a record. Inside of a stage the sequence is not the image's."""
+        epoch, sequence = point.epoch, point.sequence
         match header.kind:
             case JournalRecordKind.BEGIN:
                 self._in_stage = True
@@ -312,7 +312,7 @@ class Applier(Worker[e.ApplierWork]):
                 epoch, sequence = record_epoch(header, body), header.last
             case JournalRecordKind.STREAM | JournalRecordKind.MARK if not self._in_stage:
                 sequence = header.last
-        return Mark(header.end, epoch, sequence)
+        return AppliedPoint(header.end, epoch, sequence)
 
     # --- direct -------------------------------------------------------------------------------------------
     def _write_frame(self, frame: frames.Blocks | frames.Stream) -> None:

@@ -40,7 +40,7 @@ class ArmedVolume(NamedTuple):
 
 
 class DropIn(NamedTuple):
-    """A file ``FILE`` in the folder ``UNIT.d``. ``words`` say for a log what it orders; empty: nothing that is worth a line."""
+    """A file ``FILE`` in the folder ``UNIT.d``. ``words``: what it orders, for the log; empty when that needs no line."""
 
     unit: str
     file: str
@@ -56,7 +56,7 @@ def arm_unit(name: str) -> str:
 def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount], device_keepers: Sequence[str] = ()) -> DropIn:
     """The order of one volume: behind its device, and before each check and mount of it that can wait for that.
 
-    ``device_keepers``: units that take devices away at the shutdown, which is to come after the last mark.
+    ``device_keepers``: units that take devices away at the shutdown, which is to come after the closing record.
     """
     mine = [mount for mount in mounts if mount.device and mount.device in volume.names | {volume.source}]
     needed = needed_by(volume, mounts)

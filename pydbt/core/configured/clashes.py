@@ -52,5 +52,5 @@ def _problem(claim: Claim, others: list[Claim]) -> Problem:
         f"{other.key} of {other.file}{f' line {other.line}' if other.line else ''}"
         for other in sorted(others, key=lambda other: (other.file, other.line))
     )
-    words = f"expected {claim.kind} of its own, and it is also {names}"
+    words = f"expected {claim.kind} that nothing else uses; it is also {names}"
     return Problem(claim.file, claim.line, claim.key, claim.value, words)

@@ -16,10 +16,10 @@ from pydbt.core.primary.calm import Calm
 from pydbt.core.primary.config import PrimaryConfig, SavedMaps
 from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
-from pydbt.core.primary.history_events import MarkComing, PlaceMark
 from pydbt.core.primary.intake import take_in, unloggable
 from pydbt.core.primary.landing import Enter, Landed, Landing, Outcome
 from pydbt.core.primary.link import Link
+from pydbt.core.primary.mark_events import MarkComing, PlaceMark
 from pydbt.core.primary.marks import Marks
 from pydbt.core.primary.modes import LOGGING_PHASES, STREAMING_PHASES, SYNCING_MODES, Mode, Phase
 from pydbt.core.primary.overload import Overload

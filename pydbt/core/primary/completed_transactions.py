@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pydbt.core.primary.history_events import SendCompleted
 from pydbt.core.primary.intake import NANOSECONDS
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
+from pydbt.core.primary.transaction_events import SendCompleted
 from pydbt.core.protocol.completed import COMPLETED_DTYPE, MAX_COMPLETED, LoggedFileSystem
 from pydbt.core.tracking.in_flight import InFlightReport
 from pydbt.core.transactions.asked_transaction import AskedTransaction

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pydbt.core.blocks.runs import Integers, Runs
-from pydbt.core.primary import history_events as h
-from pydbt.core.primary.interruption import TcpView, Way
+from pydbt.core.primary import mark_events as m
+from pydbt.core.primary.interruption import LinkSeen as LinkSeen
 from pydbt.core.primary.left_out import KeepLeftOut as KeepLeftOut
 from pydbt.core.primary.left_out import LeftOutKept as LeftOutKept
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.transaction_events import SendCompleted as SendCompleted
 from pydbt.core.primary.unwritten import WriteDown as WriteDown
 from pydbt.core.primary.unwritten import WrittenDown as WrittenDown
 from pydbt.core.protocol.frames import Frame
@@ -141,13 +142,6 @@ class Outbound:
 
     queued_bytes: int
     sent_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LinkSeen:
-    """What the kernel knows of the connection, or of the way to the secondary."""
-
-    seen: Way | TcpView
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,9 +274,9 @@ Event = (
     Captured | Connected | Disconnected | Received | PayloadArmed | QuietTaken | Persisted | LeftOutKept | BlocksRead |
     UsedBlocks | DiskQuiet | Outbound | LinkSeen | WaitAsked | WaitGone | PauseAsked | ResumeAsked | Tainted | VerifyAsked |
     VerifyCancelled | Flushed | Held | Released | RemoveAsked | RoomShort | Renamed | EveryBitAsked | Tick | WrittenDown |
-    h.MarkComing | h.PlaceMark
+    m.MarkComing | m.PlaceMark
 )  # fmt: skip
-VolumeEvent = Event | h.MarkAsked | h.MarkWaitAsked  # the last ones are the fan-out's alone
+VolumeEvent = Event | m.MarkAsked | m.MarkWaitAsked  # the last ones are the fan-out's alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,6 +489,6 @@ class Log:
 Effect = (
     Connect | CloseConnection | SendFrame | SendStream | ReleasePayload | SetPayload | TakeQuiet | Persist | KeepLeftOut
     | ZeroQuiet | ScanUsed | ReadBlocks | SendDigests | SendBlocks | SendSettled | DropReading | RememberReplica
-    | WriteDown | KeepAllGenerations | Flush | Hold | Release | AnswerWait | h.AnswerMark | h.SendCompleted | VerifyEnded | Log
+    | WriteDown | KeepAllGenerations | Flush | Hold | Release | AnswerWait | m.AnswerMark | SendCompleted | VerifyEnded | Log
 )  # fmt: skip
-BrainEffect = Effect | KeepGenerations | h.MarksTold | h.MarksLeft
+BrainEffect = Effect | KeepGenerations | m.MarksTold | m.MarksLeft

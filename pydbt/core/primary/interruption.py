@@ -42,6 +42,13 @@ class TcpView:
     delivery_rate_bytes: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class LinkSeen:
+    """An event: what the kernel knows of the connection, or of the way to the secondary."""
+
+    seen: Way | TcpView
+
+
 def way_problem(way: Way) -> str:
     """Why nothing can reach the peer, in words; empty when something may."""
     if not way.interface:

@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from pydbt.core.primary.history_events import MarkComing, MarksLeft, MarksTold, PlaceMark, Unable
+from pydbt.core.primary.mark_events import MarkComing, MarksLeft, MarksTold, PlaceMark, Unable
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.state import State
 from pydbt.core.tracking.capture_record import empty_records

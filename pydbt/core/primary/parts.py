@@ -17,7 +17,7 @@ from pydbt.core.primary.verifier import Verifier
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Chosen once, when the brain is made. Who gets them all looks, and changes nothing."""
+    """The parts of a brain, chosen once, when it is made. A function that gets all of them only reads them."""
 
     state: State
     link: Link

@@ -42,7 +42,7 @@ def doubt_about(
         and said.state == "consistent"
         and not said.staged
     ):
-        return "the secondary has nothing of what it had got of a resynchronization"
+        return "the secondary has lost the blocks of a resynchronization that was cut off"
     if epoch and said.epoch not in (epoch, *later_epochs):
-        return "the secondary stands at another time than the one it had come to"
+        return "the secondary is at a moment that this primary does not know"
     return ""

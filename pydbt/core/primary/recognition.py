@@ -6,7 +6,7 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import Connected, RememberReplica, SendFrame
-from pydbt.core.primary.history_events import MarksTold
+from pydbt.core.primary.mark_events import MarksTold
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.state import State

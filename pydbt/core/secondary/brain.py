@@ -154,12 +154,12 @@ class Secondary:
                 self.keeper.journal_durable(event)
             case e.JournalRefused():
                 self.keeper.journal_refused(event)
-            case e.Applied(mark):
-                self.keeper.applied(mark, now)
+            case e.Applied(point):
+                self.keeper.applied(point, now)
             case e.Written(ticket):
                 self.keeper.written(ticket)
-            case e.Synced(ticket, mark):
-                self.keeper.synced(ticket, mark, now)
+            case e.Synced(ticket, point):
+                self.keeper.synced(ticket, point, now)
             case e.Compared(ticket, differing):
                 self._compared(ticket, differing, now)
             case e.TargetFailed(error):
@@ -481,7 +481,7 @@ class Secondary:
             sequence=self.keeper.sequence,
             batch=session.ended_batches,
             resync_committed=session.committed,
-            applied_sequence=self.keeper.mark.sequence,
+            applied_sequence=self.keeper.applied_to.sequence,
             staged_bytes=self.keeper.staged_bytes,
             replica_state=self.replica_state.code,
             progress=self.keeper.progress if session.asks_progress else 0,

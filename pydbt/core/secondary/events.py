@@ -1,7 +1,7 @@
 """Events and effects of the secondary's brain. There is one per batch, never one per record.
 
 Work that is handed out has a ticket, a number that only grows. The worker that has done it reports the ticket. There are two
-workers, and each works in order: the journal (Append, Resume) and the applier (Apply, Write, Sync, Compare, SetMark).
+workers, and each works in order: the journal (Append, Resume) and the applier (Apply, Write, Sync, Compare, SetApplied).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydbt.core.protocol.frames import Blocks, Digests, Frame, Hello, Stream
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.open_handover import OpenHandover
-from pydbt.core.secondary.replica import Mark, ReplicaRecord
+from pydbt.core.secondary.replica import AppliedPoint, ReplicaRecord
 from pydbt.core.units import Geometry
 
 
@@ -72,9 +72,9 @@ class JournalRefused:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """The journal before ``mark.position`` is written to the target (not yet durable there)."""
+    """The journal before ``point.position`` is written to the target (not yet durable there)."""
 
-    mark: Mark
+    point: AppliedPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Synced:
     """Everything the applier had done before the Sync of ``ticket`` is durable on the target."""
 
     ticket: int
-    mark: Mark
+    point: AppliedPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +215,10 @@ class Compare:
 
 
 @dataclass(frozen=True, slots=True)
-class SetMark:
-    """The applier is at ``mark`` now: the direct writes have become a consistent image."""
+class SetApplied:
+    """The applier is at ``point`` now: the direct writes have become a consistent image."""
 
-    mark: Mark
+    point: AppliedPoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ class Log:
 
 
 JournalWork = Append | Resume
-ApplierWork = Apply | Write | Sync | Compare | SetMark
+ApplierWork = Apply | Write | Sync | Compare | SetApplied
 Effect = (
     Send
     | CloseConnection

@@ -30,7 +30,7 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.direct_writes import DirectWrite, DirectWrites
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalEntry, entry_bytes, needs_history
-from pydbt.core.secondary.replica import PLAIN_JOURNAL, TIMED_JOURNAL, Mark, Recovery, ReplicaRecord
+from pydbt.core.secondary.replica import PLAIN_JOURNAL, TIMED_JOURNAL, AppliedPoint, Recovery, ReplicaRecord
 from pydbt.core.units import Geometry
 
 
@@ -102,7 +102,7 @@ class Keeper:
     """The half of the secondary's brain that knows disks and not the conversation.
 
     ``epoch`` and ``sequence`` are those of the consistent image; ``tail`` the end of the durable journal; ``limit`` how
-    far it may be applied; ``stage_from`` where an unfinished resync begins in it, None when there is none; ``mark`` how
+    far it may be applied; ``stage_from`` where an unfinished resync begins in it, None when there is none; ``applied_to`` how
     far the target has come; ``marks`` all that are held durably. Effects are appended to ``effects``, which is the owner's.
     """
 
@@ -124,7 +124,7 @@ class Keeper:
         self.stage_from = recovery.stage_from
         self.marks = recovery.marks
         self._marks_saved: HeldMarks | None = None  # of an earlier process: perhaps not all of them
-        self.mark = Mark(record.checkpoint, record.epoch, record.sequence)
+        self.applied_to = AppliedPoint(record.checkpoint, record.epoch, record.sequence)
         self.barrier: Barrier | None = None
         self._must_reach = max(record.must_reach, recovery.committed_at)
         self._staged = staged
@@ -135,7 +135,7 @@ class Keeper:
         self._checkpoint_due: float | None = None
         self._journal_halted = False
         self._kept_aside = record.kept_aside
-        if self.limit > self.mark.position:
+        if self.limit > self.applied_to.position:
             self.effects.append(e.Apply(self.limit))
 
     @property
@@ -305,27 +305,27 @@ class Keeper:
         else:
             self._owner.failed("journal-failed", f"the secondary cannot write its journal: {event.error}")
 
-    def applied(self, mark: Mark, now: float) -> None:
-        self.mark = mark
+    def applied(self, point: AppliedPoint, now: float) -> None:
+        self.applied_to = point
         if self._checkpoint_due is None:
             self._checkpoint_due = now + self._config.checkpoint_seconds
 
     def written(self, ticket: int) -> None:
         self._writes.written(ticket)
 
-    def synced(self, ticket: int, mark: Mark, now: float) -> None:
+    def synced(self, ticket: int, point: AppliedPoint, now: float) -> None:
         self._sync_ticket = None
         self._writes.synced(now)
-        behind = self.mark.position > mark.position
+        behind = self.applied_to.position > point.position
         self._checkpoint_due = now + self._config.checkpoint_seconds if behind else None
         self._made_durable(ticket)
-        if mark.position > self.record.checkpoint:
-            self._checkpoint(mark)
+        if point.position > self.record.checkpoint:
+            self._checkpoint(point)
         if isinstance(self.barrier, CommittingDirect) and self._writes.none_left:
             commit, connection = self.barrier.commit, self.barrier.connection
             self.epoch, self.sequence = self.barrier.epoch, commit.sequence
-            self.mark = Mark(self.tail, self.epoch, self.sequence)
-            self.effects.append(e.SetMark(self.mark))
+            self.applied_to = AppliedPoint(self.tail, self.epoch, self.sequence)
+            self.effects.append(e.SetApplied(self.applied_to))
             self.persist(replace(self.record, consistent=True, epoch=self.epoch, sequence=self.sequence))
             self._committed(connection, commit)
 
@@ -344,18 +344,18 @@ class Keeper:
                 self._owner.batch_ended(write.connection, write.frame.batch)
         return bool(ended)
 
-    def _checkpoint(self, mark: Mark) -> None:
+    def _checkpoint(self, point: AppliedPoint) -> None:
         if self.marks != self._marks_saved and (self.marks.newest is not None):
             self.effects.append(e.KeepMarks(self.marks))
             self._marks_saved = self.marks
-        moved = replace(self.record, checkpoint=mark.position)
+        moved = replace(self.record, checkpoint=point.position)
         if not self.record.consistent:
             self.persist(moved)
-        elif mark.position >= self._must_reach:
-            self.persist(replace(moved, epoch=mark.epoch, sequence=mark.sequence, must_reach=0))
+        elif point.position >= self._must_reach:
+            self.persist(replace(moved, epoch=point.epoch, sequence=point.sequence, must_reach=0))
         else:
             self.persist(replace(moved, must_reach=self._must_reach))
-        self.effects.append(e.FreeJournal(mark.position))
+        self.effects.append(e.FreeJournal(point.position))
         if isinstance(self.barrier, Freeing):
             self.barrier = None
 
@@ -399,11 +399,11 @@ class Keeper:
             return True
         if self._writes.wants_sync(now):
             return True
-        unchecked = self.mark.position - self.record.checkpoint
+        unchecked = self.applied_to.position - self.record.checkpoint
         if not unchecked:
             return False
         hurry = not connected or isinstance(self.barrier, (Freeing, GoingDirect))
-        if hurry and self.mark.position >= self.limit:
+        if hurry and self.applied_to.position >= self.limit:
             return True
         due = self._checkpoint_due is not None and now >= self._checkpoint_due
         return due or unchecked >= self._config.checkpoint_bytes

@@ -106,7 +106,7 @@ class HandoverWatch:
         self._asked_at = 0.0
 
     def begun(self, connection: int, frame: Handover, refusal: str, now: float) -> OpenHandover | None:
-        """To be kept before the answer ``refusal`` to a question, or to the last word. None where nothing begins by that."""
+        """To be kept before the answer ``refusal`` to a question, or to its last frame. None where nothing begins by that."""
         if refusal and not frame.final:
             return None
         self._asked_in, self._asked_at = connection, now
@@ -114,7 +114,7 @@ class HandoverWatch:
         return OpenHandover(stage, frame.listen, why=refusal)
 
     def ends(self, connection: int, frame: Frame, now: float) -> bool:
-        """Whether it is over with this frame of a primary: a primary that is one no more tells only that."""
+        """Whether this frame of a primary ends it: a former primary reports only that it was replaced."""
         if self.kept is None or isinstance(frame, Handover | Bye):
             return False
         return connection != self._asked_in or now - self._asked_at > ASKED_LASTS_S

@@ -175,7 +175,7 @@ _NUMBERS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class AppliedPoint:
     """A position in the journal, and the sequence the image has when everything before it is applied."""
 
     position: int

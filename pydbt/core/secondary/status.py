@@ -104,11 +104,11 @@ def status_of(
         epoch=keeper.epoch,
         sequence=keeper.sequence,
         generations=keeper.record.generations,
-        applied_sequence=keeper.mark.sequence,
+        applied_sequence=keeper.applied_to.sequence,
         connected=session is not None and session.is_there(now),
         silent_seconds=None if session is None else round(session.silence_s(now), 3),
         staged_bytes=keeper.staged_bytes,
-        unapplied_bytes=keeper.tail - keeper.mark.position,
+        unapplied_bytes=keeper.tail - keeper.applied_to.position,
         target_problem=problem,
         unwritable=_unwritable(kept),
     )

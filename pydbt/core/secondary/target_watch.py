@@ -48,7 +48,7 @@ def _comparable(then: dict[str, Any] | None, now: dict[str, Any] | None) -> list
 
 
 @dataclass(frozen=True, slots=True)
-class TargetMark:
+class KeptLook:
     """What a process leaves behind for the next one.
 
     ``incarnation``: of the journal's opening in which it was made (``ReplicaRecord``). ``boot``: the boot in which. ``writing``:
@@ -69,53 +69,53 @@ class TargetMark:
         return asdict(self)
 
     @classmethod
-    def from_values(cls, values: object) -> TargetMark:
-        """Raises ValueError, TypeError or KeyError unless ``values`` are a mark's."""
+    def from_values(cls, values: object) -> KeptLook:
+        """Raises ValueError, TypeError or KeyError unless ``values`` are a kept look's."""
         if not isinstance(values, dict) or not isinstance(values["look"], dict):
-            raise ValueError("a mark has a look")
+            raise ValueError("a kept look has a look")
         known = {field.name for field in fields(cls)}
         known -= {"look"} if "emptied" in values else {"look", "emptied"}  # earlier versions have none
-        mark = cls(**{name: values[name] for name in known}, look=TargetLook(**values["look"]))
-        check_u64("incarnation", mark.incarnation)
-        check_u64("size_bytes", mark.look.size_bytes)
-        return mark
+        kept = cls(**{name: values[name] for name in known}, look=TargetLook(**values["look"]))
+        check_u64("incarnation", kept.incarnation)
+        check_u64("size_bytes", kept.look.size_bytes)
+        return kept
 
 
-def may_be_another(mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook) -> bool:
+def may_be_another(kept: KeptLook | None, incarnation: int, boot: str, now: TargetLook) -> bool:
     """Whether a device without a lasting name looks like another one than before the machine was started again.
 
-    Only a mark that was made after everything was on the disk tells that.
+    Only a look that was kept after everything was on the disk tells that.
     """
-    if mark is None or mark.incarnation != incarnation or mark.boot == boot or mark.writing or not mark.durable:
+    if kept is None or kept.incarnation != incarnation or kept.boot == boot or kept.writing or not kept.durable:
         return False
-    return None not in (mark.look.beginning, now.beginning) and mark.look.beginning != now.beginning
+    return None not in (kept.look.beginning, now.beginning) and kept.look.beginning != now.beginning
 
 
-def was_emptied(mark: TargetMark, boot: str, attachment: int | None) -> str:
+def was_emptied(kept: KeptLook, boot: str, attachment: int | None) -> str:
     """As a change's words: the size was 0, and the disk never left, so that it was cut short and has its size again.
 
     ``attachment``: the number of the disk's attachment now, which a disk that is plugged in again does not keep.
     """
-    if mark.emptied is None or mark.boot != boot or mark.emptied != attachment:
+    if kept.emptied is None or kept.boot != boot or kept.emptied != attachment:
         return ""
-    return f"was cut short, from {mark.look.size_bytes} to 0 bytes"
+    return f"was cut short, from {kept.look.size_bytes} to 0 bytes"
 
 
 def change_while_away(
-    mark: TargetMark | None, incarnation: int, boot: str, now: TargetLook, attachment: int | None = None
+    kept: KeptLook | None, incarnation: int, boot: str, now: TargetLook, attachment: int | None = None
 ) -> str:
     """What others did to the target since the last process ended, as the end of a sentence; empty when nothing shows.
 
     ``incarnation``: the one on record, of the last opening of the journal. ``attachment``: of the disk, as of ``was_emptied``.
     """
-    if mark is None or mark.incarnation != incarnation:
+    if kept is None or kept.incarnation != incarnation:
         return ""
-    if mark.changed:
-        return mark.changed
-    if emptied := was_emptied(mark, boot, attachment):
+    if kept.changed:
+        return kept.changed
+    if emptied := was_emptied(kept, boot, attachment):
         return emptied
-    if mark.writing or not (mark.durable or mark.boot == boot):
-        return TargetLook(now.size_bytes).change_since(mark.look)
-    if mark.boot != boot:  # counts begin anew with a boot
+    if kept.writing or not (kept.durable or kept.boot == boot):
+        return TargetLook(now.size_bytes).change_since(kept.look)
+    if kept.boot != boot:  # counts begin anew with a boot
         now = TargetLook(now.size_bytes, now.modified_ns, None, now.beginning)
-    return now.change_since(mark.look)
+    return now.change_since(kept.look)

@@ -72,7 +72,7 @@ NAMES: dict[str, Named] = {
         Gravity.ERROR, "Both sides were written: the secondary refused, and a person chooses.", ("code",)
     ),
     REFUSED: Named(Gravity.ERROR, "The secondary refused for another reason, and waiting does not help.", ("code",)),
-    ACCEPTED: Named(Gravity.NOTICE, "What the secondary refused is not refused any more."),
+    ACCEPTED: Named(Gravity.NOTICE, "The secondary accepts what it had refused."),
     VERIFY_STARTED: Named(Gravity.INFO, "A verification has begun.", ("total_bytes",)),
     VERIFIED: Named(
         Gravity.NOTICE,

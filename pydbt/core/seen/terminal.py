@@ -89,7 +89,7 @@ def _lacking(sight: View, name: str, words: Callable[[float | None], str]) -> st
 
 
 def level_in(sight: View) -> Level:
-    """As told; of what no version knows: unknown."""
+    """The level that the status names; unknown where this version does not know the name."""
     try:
         return Level(sight.text("level") or "")
     except ValueError:

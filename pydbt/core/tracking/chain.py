@@ -1,7 +1,7 @@
 """Whether every write since the maps were written is known, and if not, the link that is missing.
 
 The chain has two kinds of links. Either programs in the kernel have seen every write (they were left by a run, or attached by
-``controller arm``); or a *last mark* was made, and nothing was written after it. The facts are read by
+``controller arm``); or a *closing record* was written, and nothing was written after it. The facts are read by
 ``pydbt/controller/primary/programs.py`` and ``pydbt/device/clean.py``; here they are judged. An answer is one clause for a
 person, and empty when the chain is whole. Patent: paragraphs 90 (restart of the replication facility) and 100 (tracking by an
 administrator's command).
@@ -43,11 +43,10 @@ class TrackingFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class MarkFacts:
-    """A last mark, and what is found now. In the same boot the kernel's counts and what lies below tell; later the file system.
-
-    ``kernel`` is the release under which the mark was made, empty where it was not written down; ``fingerprint_kept`` whether
-    the mark has a fingerprint.
+class ClosingFacts:
+    """A closing record, and what is found now. In the same boot the kernel's counts and what lies below tell, later the file
+    system. ``kernel`` is the release under which the record was written, empty where it was not kept; ``fingerprint_kept``
+    whether it has a fingerprint.
     """
 
     same_boot: bool
@@ -81,17 +80,17 @@ def tracking_gap(facts: TrackingFacts) -> str:
     return facts.below
 
 
-def mark_gap(facts: MarkFacts | None) -> str:
-    """Why something may have been written after the last mark; None: there is no mark."""
+def closing_gap(facts: ClosingFacts | None) -> str:
+    """Why something may have been written after the closing record; None: there is no such record."""
     if facts is None:
-        return "no last mark was made after the last write"
+        return "no closing record was written after the last write"
     if facts.same_boot:
         if not facts.counts_agree:
-            return "the device was written after the last mark, or the kernel does not count its writes"
+            return "the device was written after the closing record, or the kernel does not count its writes"
         return facts.below
     if not facts.fingerprint_kept:
         return (
-            "the last mark has no fingerprint of a file system: it was in use then, was not unmounted cleanly, or is no "
+            "the closing record has no fingerprint of a file system: it was in use then, was not unmounted cleanly, or is no "
             "ext4 or XFS"
         )
     if facts.in_use:
@@ -99,22 +98,20 @@ def mark_gap(facts: MarkFacts | None) -> str:
     if facts.fingerprint_agrees:
         return ""
     where = f" (under Linux {facts.kernel}; this is {facts.kernel_now})" if _other_kernel(facts) else ""
-    return (
-        f"the file system was written after the last mark{where}: mounted, checked or restored while nothing tracked it"
-    )
+    return f"the file system was written after the closing record{where}: mounted, checked or restored while nothing tracked it"
 
 
-def missing_link(tracking: str, mark: str, *, marked: bool, unarmed: str = "") -> str:
+def missing_link(tracking: str, closing: str, *, closed: bool, unarmed: str = "") -> str:
     """One clause of both answers; empty when either of them is.
 
     ``unarmed``: why the boot since then did not arm the volume before its mount; empty where that is not known, or there was no
     boot. Alone it breaks nothing: the mount may have come later, or not at all.
     """
-    if not tracking or not mark:
+    if not tracking or not closing:
         return ""
-    link = mark if marked else f"{tracking}, and {mark}"
+    link = closing if closed else f"{tracking}, and {closing}"
     return f"{link} (it was not armed before its mount: {unarmed})" if unarmed else link
 
 
-def _other_kernel(facts: MarkFacts) -> bool:
+def _other_kernel(facts: ClosingFacts) -> bool:
     return bool(facts.kernel) and facts.kernel != facts.kernel_now

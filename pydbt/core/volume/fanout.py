@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.primary.history_events import MarkAsked, MarksLeft, MarksTold, MarkWaitAsked
+from pydbt.core.primary.mark_events import MarkAsked, MarksLeft, MarksTold, MarkWaitAsked
 from pydbt.core.protocol.frames import Generation
 from pydbt.core.tracking.capture_record import Records
 from pydbt.core.volume.bitmap_share import BitmapShare

@@ -12,7 +12,7 @@ from enum import StrEnum
 from math import inf
 from typing import Any, Protocol
 
-from pydbt.core.primary.history_events import (
+from pydbt.core.primary.mark_events import (
     AnswerMark,
     MarkAsked,
     MarkComing,

@@ -13,8 +13,8 @@ def test_two_files_with_the_same_device_name_each_other() -> None:
         Claim("d.toml", 2, "state", '"/s"', "a state directory", identity=7),
     ]
     assert [str(problem) for problem in clashes(claims)] == [
-        'a.toml line 2: source = "/dev/x": expected a device of its own, and it is also target of b.toml',
-        'b.toml: target = "/dev/y": expected a device of its own, and it is also source of a.toml line 2',
+        'a.toml line 2: source = "/dev/x": expected a device that nothing else uses; it is also target of b.toml',
+        'b.toml: target = "/dev/y": expected a device that nothing else uses; it is also source of a.toml line 2',
     ]
 
 

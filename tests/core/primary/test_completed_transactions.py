@@ -6,10 +6,10 @@ import numpy as np
 
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.completed_transactions import TELL_WITHIN_S, CompletedTransactions
-from pydbt.core.primary.history_events import SendCompleted
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
+from pydbt.core.primary.transaction_events import SendCompleted
 from pydbt.core.protocol.completed import LoggedFileSystem
 from pydbt.core.tracking.in_flight import InFlightReport
 from tests.core.primary.parts import only, runs, state_of, taken_effects

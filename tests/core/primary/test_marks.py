@@ -6,8 +6,8 @@ import numpy as np
 
 from pydbt.core.primary.completed_transactions import CompletedTransactions
 from pydbt.core.primary.events import SendFrame
-from pydbt.core.primary.history_events import MarkComing, MarksLeft, MarksTold, PlaceMark, WantedMark
 from pydbt.core.primary.link import Link
+from pydbt.core.primary.mark_events import MarkComing, MarksLeft, MarksTold, PlaceMark, WantedMark
 from pydbt.core.primary.marks import AWAITED_S, Marks
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.sender import send_stream

@@ -16,7 +16,7 @@ from pydbt.core.primary.position_check import doubt_about
         (Connected("mine", "consistent", 5, 9, False, False), "went back"),
         (Connected("mine", "consistent", 5, 10, False, False), ""),
         (Connected("mine", "inconsistent", 6, 0, False, False), ""),
-        (Connected("mine", "consistent", 4, 99, False, False), "another time"),
+        (Connected("mine", "consistent", 4, 99, False, False), "does not know"),
     ],
 )
 def test_a_secondary_that_is_not_the_one_the_maps_were_kept_for_is_noticed(said, word):

@@ -17,7 +17,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import ACK_INTERVAL_S, Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import entry_bytes
-from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
 
 VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
 HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH, features=(f.KEYED_DIGESTS,))
@@ -89,9 +89,9 @@ def test_the_journal_is_freed_only_after_a_sync_and_a_saved_checkpoint_in_this_o
     play = Play()
     (append,) = play.frame(stream(11, 12), e.Append)
     play(e.JournalDurable((append.ticket,), (5000,)))
-    assert not play(e.Applied(Mark(5000, EPOCH, 12)), e.FreeJournal)
+    assert not play(e.Applied(AppliedPoint(5000, EPOCH, 12)), e.FreeJournal)
     (sync,) = play(e.Tick(), e.Sync, now=play.brain.config.checkpoint_seconds + 1)
-    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 12)))
+    effects = play(e.Synced(sync.ticket, AppliedPoint(5000, EPOCH, 12)))
     kinds = [type(effect) for effect in effects]
     assert kinds.index(e.Persist) < kinds.index(e.FreeJournal)
     assert play.brain.record.checkpoint == 5000 and play.brain.record.sequence == 12
@@ -137,7 +137,7 @@ def test_a_direct_batch_is_acknowledged_after_a_sync():
     effects = play(e.Written(write.ticket))
     assert not [x for x in effects if isinstance(x, e.Send)]
     (sync,) = [x for x in effects if isinstance(x, e.Sync)]
-    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    (ack,) = play.acks(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10)))
     assert ack.batch == 1
 
 
@@ -150,7 +150,7 @@ def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_ackn
     (write,) = play.frame(entry, e.Write)
     (sync,) = play(e.Written(write.ticket), e.Sync)
     assert play.brain.keeper.progress == play.welcome.progress, "it is not durable yet"
-    effects = [x for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10))) if isinstance(x, (e.Persist, e.Send))]
+    effects = [x for x in play(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10))) if isinstance(x, (e.Persist, e.Send))]
     assert [type(x) for x in effects] == [e.Persist, e.Send]
     assert effects[0].record.direct_bytes == effects[1].frame.progress == entry_bytes(entry) > 0
 
@@ -161,7 +161,7 @@ def test_a_stream_that_is_written_directly_is_told_as_progress_though_no_batch_e
     play.frame(f.Begin(1, EPOCH, 0))
     (write,) = play.frame(stream(20, 21), e.Write)
     (sync,) = play(e.Written(write.ticket), e.Sync)
-    (ack,) = play.acks(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    (ack,) = play.acks(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10)))
     assert (ack.sequence, ack.batch, ack.progress) == (10, 0, entry_bytes(stream(20, 21)))
 
 
@@ -175,11 +175,11 @@ def test_little_that_is_written_directly_is_made_durable_at_once_and_then_ten_ti
         return play(e.Written(write.ticket), e.Sync, now)
 
     (sync,) = written(1, 0.0)
-    play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), now=0.5)
+    play(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10)), now=0.5)
     assert not written(2, 0.5)
     assert play.brain.deadline() == pytest.approx(0.6)
     (sync,) = play(e.Tick(), e.Sync, 0.61)
-    (ack,) = [x.frame for x in play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)), e.Send, 0.62)]
+    (ack,) = [x.frame for x in play(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10)), e.Send, 0.62)]
     assert ack.batch == 2
     play.brain.keeper._writes._config = SecondaryConfig(SIZE * 2, sync_bytes=16384)
     assert written(3, 0.63), "a quarter of what is much, and nothing else on its way"
@@ -306,8 +306,8 @@ def test_a_full_journal_in_a_stream_waits_for_a_checkpoint_and_then_takes_the_up
     play(e.JournalDurable((first.ticket,), (5000,)))
     (second,) = play.frame(stream(12, 12), e.Append)
     assert not play(e.JournalRefused(second.ticket, 5000, True, "no space left"), e.CloseConnection)
-    (sync,) = play(e.Applied(Mark(5000, EPOCH, 11)), e.Sync)
-    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 11)))
+    (sync,) = play(e.Applied(AppliedPoint(5000, EPOCH, 11)), e.Sync)
+    effects = play(e.Synced(sync.ticket, AppliedPoint(5000, EPOCH, 11)))
     kinds = [type(effect) for effect in effects]
     assert kinds.index(e.FreeJournal) < kinds.index(e.Resume) < kinds.index(e.Append)
 
@@ -321,8 +321,8 @@ def test_a_stage_for_which_there_is_no_room_goes_directly_when_the_image_was_giv
     effects = play(e.JournalRefused(append.ticket, 128, True, "no space left"))
     assert play.brain.record.consistent is False and play.brain.status(0.0).mode == "direct"
     assert e.Apply(128) in effects
-    (sync,) = play(e.Applied(Mark(128, EPOCH, 10)), e.Sync)
-    (write,) = play(e.Synced(sync.ticket, Mark(128, EPOCH, 10)), e.Write)
+    (sync,) = play(e.Applied(AppliedPoint(128, EPOCH, 10)), e.Sync)
+    (write,) = play(e.Synced(sync.ticket, AppliedPoint(128, EPOCH, 10)), e.Write)
     assert write.frame == blocks(1)
 
 
@@ -413,10 +413,10 @@ def test_a_target_that_could_not_be_written_makes_the_replica_unusable_until_it_
     assert brain.status(0.0).target_problem == "TARGET t fails at byte 7"
     foreign = brain.handle(e.Connected(2, replace(HELLO, volume="ef" * 16), bytes(32)), 0.0)
     assert [effect.frame.code for effect in foreign if isinstance(effect, e.Send)] == ["other-volume"]
-    effects = brain.handle(e.Applied(Mark(5000, EPOCH, 10)), 0.0)
+    effects = brain.handle(e.Applied(AppliedPoint(5000, EPOCH, 10)), 0.0)
     (sync,) = [effect for effect in effects if isinstance(effect, e.Sync)]
     assert brain.trouble, "it is not known yet whether it is on the disk"
-    brain.handle(e.Synced(sync.ticket, Mark(5000, EPOCH, 10)), 0.0)
+    brain.handle(e.Synced(sync.ticket, AppliedPoint(5000, EPOCH, 10)), 0.0)
     assert not brain.trouble and brain.replica_state is ReplicaState.CONSISTENT
     effects = brain.handle(e.Connected(3, HELLO, bytes(32)), 0.0)
     assert f.Welcome in [type(effect.frame) for effect in effects if isinstance(effect, e.Send)]

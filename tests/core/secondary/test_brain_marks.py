@@ -16,7 +16,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
-from pydbt.core.secondary.replica import Mark, Recovery
+from pydbt.core.secondary.replica import AppliedPoint, Recovery
 from tests.core.secondary.test_brain import ADOPTED, EPOCH, HELLO, SIZE, Play, stream
 
 ASKS = replace(HELLO, features=(*HELLO.features, f.MARKS))
@@ -86,9 +86,9 @@ def test_the_file_of_marks_is_written_before_the_checkpoint_passes_them() -> Non
     play = streaming()
     (append,) = play.frame(mark(13), e.Append)
     play(e.JournalDurable((append.ticket,), (5200,)))
-    play(e.Applied(Mark(5200, EPOCH, 13)))
+    play(e.Applied(AppliedPoint(5200, EPOCH, 13)))
     (sync,) = play(e.Tick(), e.Sync, now=10.0)
-    kinds = [type(x) for x in play(e.Synced(sync.ticket, Mark(5200, EPOCH, 13)), now=10.0)]
+    kinds = [type(x) for x in play(e.Synced(sync.ticket, AppliedPoint(5200, EPOCH, 13)), now=10.0)]
     assert kinds.index(e.KeepMarks) < kinds.index(e.Persist) < kinds.index(e.FreeJournal)
 
 
@@ -105,9 +105,9 @@ def test_an_empty_journal_is_given_back_to_earlier_programs_when_the_primary_has
     play = streaming()
     (append,) = play.frame(mark(13), e.Append)
     play(e.JournalDurable((append.ticket,), (5200,)))
-    play(e.Applied(Mark(5200, EPOCH, 13)))
+    play(e.Applied(AppliedPoint(5200, EPOCH, 13)))
     (sync,) = play(e.Disconnected(1, "gone"), e.Sync)
-    effects = play(e.Synced(sync.ticket, Mark(5200, EPOCH, 13)))
+    effects = play(e.Synced(sync.ticket, AppliedPoint(5200, EPOCH, 13)))
     assert play.brain.record.journal_layout == 1 and play.brain.record.checkpoint == 5200
     assert [type(x) for x in effects].count(e.Persist) == 2
 

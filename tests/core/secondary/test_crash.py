@@ -27,7 +27,7 @@ from pydbt.core.secondary import journal as j
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
-from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.units import Geometry
 
 SECTORS = 12
@@ -106,10 +106,10 @@ class World:
         self.brain = Secondary(config, self.record, recovery, staged, self.now)
         self.journal_items: deque = deque()
         self.applier_items: deque = deque()
-        self.mark = self.brain.keeper.mark
-        self.in_stage = self.mark.position < max(self.record.must_reach, recovery.committed_at)
+        self.point = self.brain.keeper.applied_to
+        self.in_stage = self.point.position < max(self.record.must_reach, recovery.committed_at)
         self.refusing = False
-        self.limit = self.mark.position
+        self.limit = self.point.position
         self.online = False
         self.restart = None
         self.tell(e.Tick())
@@ -148,7 +148,7 @@ class World:
             match effect:
                 case e.Append() | e.Resume():
                     self.journal_items.append(effect)
-                case e.Apply() | e.Write() | e.Sync() | e.Compare() | e.SetMark():
+                case e.Apply() | e.Write() | e.Sync() | e.Compare() | e.SetApplied():
                     self.applier_items.append(effect)
                 case e.Persist(record):
                     self.record = record
@@ -226,7 +226,7 @@ class World:
                     self.tell(e.TargetFailed("input/output error"))
                     return
                 self.target.sync()
-                self.tell(e.Synced(ticket, self.mark))
+                self.tell(e.Synced(ticket, self.point))
             case e.Compare(ticket, frame, _, digest):
                 self.target.sync()
                 blocks = frame.units.blocks()
@@ -234,15 +234,15 @@ class World:
                 theirs = [bytes(frame.digests[i * 16 : i * 16 + 16]) for i in range(len(blocks))]
                 differ = [b for b, x, y in zip(blocks.tolist(), ours, theirs, strict=True) if x != y]
                 self.tell(e.Compared(ticket, np.array(differ, dtype=np.int64)))
-            case e.SetMark(mark):
-                self.mark, self.in_stage = mark, False
+            case e.SetApplied(point):
+                self.point, self.in_stage = point, False
 
     def apply(self, limit: int) -> None:
-        while self.mark.position < limit:
-            position = self.mark.position
+        while self.point.position < limit:
+            position = self.point.position
             header = j.decode_record_header(self.log.read(position, 64), position, None, (0, 1 << 62))
             assert header is not None, "what is applied is whole"
-            epoch, sequence = self.mark.epoch, self.mark.sequence
+            epoch, sequence = self.point.epoch, self.point.sequence
             if header.kind is not j.JournalRecordKind.PAD:
                 body = memoryview(self.log.read(position + 64, header.length))
                 assert j.record_is_whole(header, body)
@@ -255,10 +255,10 @@ class World:
                     self.in_stage, epoch, sequence = False, j.record_epoch(header, body), header.last
                 elif header.kind in (j.JournalRecordKind.STREAM, j.JournalRecordKind.MARK) and not self.in_stage:
                     sequence = header.last
-            self.mark = Mark(header.end, epoch, sequence)
+            self.point = AppliedPoint(header.end, epoch, sequence)
             if self.rng.random() < 0.02:
                 raise Crash
-        self.tell(e.Applied(self.mark))
+        self.tell(e.Applied(self.point))
 
     def write(self, extents: SectorTable, sources: np.ndarray, payload: bytes) -> None:
         for runs in plan(extents, sources):

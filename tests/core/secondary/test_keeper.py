@@ -18,7 +18,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import JournalEntry, entry_bytes
 from pydbt.core.secondary.keeper import Freeing, GoingDirect, Keeper
-from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord
+from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord
 from pydbt.core.units import Geometry
 
 VOLUME, SIZE, EPOCH, NEXT_EPOCH, PEER = "ab" * 16, 1 << 20, 7, 9, 1
@@ -87,13 +87,13 @@ class Desk:
         self.keeper.journal_durable(e.JournalDurable((append.ticket,), (end,)))
         return self.taken()
 
-    def applied(self, mark: Mark, now: float = 0.0, peer: int | None = PEER) -> list[e.Effect]:
-        self.keeper.applied(mark, now)
+    def applied(self, point: AppliedPoint, now: float = 0.0, peer: int | None = PEER) -> list[e.Effect]:
+        self.keeper.applied(point, now)
         return self.advanced(now, peer)
 
-    def synced(self, sync: e.Effect, mark: Mark, now: float = 0.0) -> list[e.Effect]:
+    def synced(self, sync: e.Effect, point: AppliedPoint, now: float = 0.0) -> list[e.Effect]:
         assert isinstance(sync, e.Sync)
-        self.keeper.synced(sync.ticket, mark, now)
+        self.keeper.synced(sync.ticket, point, now)
         return self.taken()
 
     def direct(self) -> None:
@@ -245,11 +245,11 @@ def test_the_checkpoint_moves_after_a_sync_and_the_journal_is_freed_after_the_st
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 5000)
     assert desk.keeper.can_free, "it would give room back"
-    assert desk.applied(Mark(5000, EPOCH, 11)) == [] and desk.keeper.record.checkpoint == 0
+    assert desk.applied(AppliedPoint(5000, EPOCH, 11)) == [] and desk.keeper.record.checkpoint == 0
     assert desk.keeper.deadline() == CONFIG.checkpoint_seconds
     (sync,) = desk.advanced(CONFIG.checkpoint_seconds)
     assert desk.advanced(CONFIG.checkpoint_seconds) == [] and desk.keeper.deadline() is None, "one sync at a time"
-    effects = desk.synced(sync, Mark(5000, EPOCH, 11), 6.0)
+    effects = desk.synced(sync, AppliedPoint(5000, EPOCH, 11), 6.0)
     assert kinds(effects) == [e.Persist, e.FreeJournal] and effects[-1] == e.FreeJournal(5000)
     assert (desk.keeper.record.checkpoint, desk.keeper.record.sequence) == (5000, 11)
     assert not desk.keeper.can_free and desk.keeper.drained and desk.keeper.deadline() is None
@@ -258,10 +258,10 @@ def test_the_checkpoint_moves_after_a_sync_and_the_journal_is_freed_after_the_st
 def test_what_was_applied_during_a_sync_gets_a_checkpoint_of_its_own() -> None:
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 5000)
-    desk.applied(Mark(3000, EPOCH, 10))
+    desk.applied(AppliedPoint(3000, EPOCH, 10))
     (sync,) = desk.advanced(5.0)
-    desk.applied(Mark(5000, EPOCH, 11), 5.5)
-    desk.synced(sync, Mark(3000, EPOCH, 10), 6.0)
+    desk.applied(AppliedPoint(5000, EPOCH, 11), 5.5)
+    desk.synced(sync, AppliedPoint(3000, EPOCH, 10), 6.0)
     assert desk.keeper.record.checkpoint == 3000 and not desk.keeper.drained
     assert desk.keeper.deadline() == 6.0 + CONFIG.checkpoint_seconds
 
@@ -269,11 +269,11 @@ def test_what_was_applied_during_a_sync_gets_a_checkpoint_of_its_own() -> None:
 def test_much_that_is_not_checked_is_synced_before_its_time_and_so_is_the_rest_without_a_primary() -> None:
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 3 << 20)
-    assert kinds(desk.applied(Mark(CONFIG.checkpoint_bytes, EPOCH, 10))) == [e.Sync]
+    assert kinds(desk.applied(AppliedPoint(CONFIG.checkpoint_bytes, EPOCH, 10))) == [e.Sync]
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 5000)
-    assert desk.applied(Mark(3000, EPOCH, 10), peer=None) == [], "the applier has not come to the end"
-    assert kinds(desk.applied(Mark(5000, EPOCH, 11), peer=None)) == [e.Sync]
+    assert desk.applied(AppliedPoint(3000, EPOCH, 10), peer=None) == [], "the applier has not come to the end"
+    assert kinds(desk.applied(AppliedPoint(5000, EPOCH, 11), peer=None)) == [e.Sync]
 
 
 def test_who_waits_for_room_gets_it_with_the_next_checkpoint_which_is_made_at_once() -> None:
@@ -281,9 +281,9 @@ def test_who_waits_for_room_gets_it_with_the_next_checkpoint_which_is_made_at_on
     desk.journalled(desk.append(stream(11)), 5000)
     assert desk.keeper.can_free
     desk.keeper.wait_for_room()
-    (sync,) = desk.applied(Mark(5000, EPOCH, 11))
+    (sync,) = desk.applied(AppliedPoint(5000, EPOCH, 11))
     assert isinstance(desk.keeper.barrier, Freeing)
-    desk.synced(sync, Mark(5000, EPOCH, 11))
+    desk.synced(sync, AppliedPoint(5000, EPOCH, 11))
     assert desk.keeper.barrier is None
 
 
@@ -292,14 +292,14 @@ def test_an_image_that_needs_the_journal_up_to_its_commit_says_that_until_the_co
     commit = desk.append((f.Commit(1, 50), NEXT_EPOCH))
     desk.journalled(commit, 5000)
     assert desk.append(stream(51)).unlimited, "no room may be wanting before the checkpoint is behind the COMMIT"
-    desk.applied(Mark(3000, EPOCH, 10))
+    desk.applied(AppliedPoint(3000, EPOCH, 10))
     (sync,) = desk.advanced(5.0)
-    desk.synced(sync, Mark(3000, EPOCH, 10))
+    desk.synced(sync, AppliedPoint(3000, EPOCH, 10))
     record = desk.keeper.record
     assert (record.checkpoint, record.must_reach, record.epoch, record.sequence) == (3000, 5000, EPOCH, 10)
-    desk.applied(Mark(5000, NEXT_EPOCH, 50))
+    desk.applied(AppliedPoint(5000, NEXT_EPOCH, 50))
     (sync,) = desk.advanced(20.0)
-    desk.synced(sync, Mark(5000, NEXT_EPOCH, 50))
+    desk.synced(sync, AppliedPoint(5000, NEXT_EPOCH, 50))
     record = desk.keeper.record
     assert (record.checkpoint, record.must_reach, record.epoch, record.sequence) == (5000, 0, NEXT_EPOCH, 50)
     assert not desk.append(stream(52)).unlimited
@@ -313,8 +313,8 @@ def test_nothing_goes_past_the_journal_before_the_journal_is_on_the_target_and_t
     assert desk.advanced() == [], "an Append is under way"
     desk.journalled(append, 5000)
     assert desk.advanced() == [] and desk.keeper.record.consistent
-    (sync,) = desk.applied(Mark(5000, EPOCH, 11))
-    desk.synced(sync, Mark(5000, EPOCH, 11))
+    (sync,) = desk.applied(AppliedPoint(5000, EPOCH, 11))
+    desk.synced(sync, AppliedPoint(5000, EPOCH, 11))
     assert desk.keeper.record.consistent and isinstance(desk.keeper.barrier, GoingDirect)
     assert kinds(desk.advanced()) == [e.Persist] and desk.keeper.barrier is None
     record = desk.keeper.record
@@ -329,8 +329,8 @@ def test_a_stage_that_goes_onto_the_target_without_its_commit_is_called_inconsis
     assert not only(desk.taken(), e.Persist).record.consistent
     desk.journalled(batch, 5000)
     assert desk.advanced() == [e.Apply(5000)] and desk.keeper.staged_bytes == 0
-    (sync,) = desk.applied(Mark(5000, EPOCH, 10))
-    effects = desk.synced(sync, Mark(5000, EPOCH, 10))
+    (sync,) = desk.applied(AppliedPoint(5000, EPOCH, 10))
+    effects = desk.synced(sync, AppliedPoint(5000, EPOCH, 10))
     record = only(effects, e.Persist).record
     assert (record.checkpoint, record.epoch, record.sequence) == (5000, EPOCH, 10), "of no image that is on the target"
 
@@ -355,7 +355,7 @@ def test_a_direct_batch_is_counted_in_the_state_file_and_acknowledged_when_a_syn
     desk.keeper.written(write.ticket)
     (sync,) = desk.advanced()
     assert desk.told == []
-    effects = desk.synced(sync, Mark(0, EPOCH, 10))
+    effects = desk.synced(sync, AppliedPoint(0, EPOCH, 10))
     assert only(effects, e.Persist).record.direct_bytes == entry_bytes(blocks(1)) == desk.keeper.progress
     assert desk.told == [("batch", PEER, 1)] and desk.keeper.drained
 
@@ -390,12 +390,12 @@ def test_a_direct_resync_is_consistent_when_all_of_it_is_durable_and_says_that_b
     assert desk.advanced() == [] and not desk.keeper.position_known, "a block is on its way"
     desk.keeper.written(write.ticket)
     (sync,) = desk.advanced()
-    effects = desk.synced(sync, Mark(0, EPOCH, 10))
-    assert kinds(effects) == [e.Persist, e.SetMark, e.Persist], "first the count of bytes, then the image"
+    effects = desk.synced(sync, AppliedPoint(0, EPOCH, 10))
+    assert kinds(effects) == [e.Persist, e.SetApplied, e.Persist], "first the count of bytes, then the image"
     assert desk.told == [("batch", PEER, 1), ("committed", PEER, 50)]
     record = desk.keeper.record
     assert record.consistent and (record.epoch, record.sequence) == (NEXT_EPOCH, 50)
-    assert desk.keeper.mark == Mark(0, NEXT_EPOCH, 50) and desk.keeper.drained
+    assert desk.keeper.applied_to == AppliedPoint(0, NEXT_EPOCH, 50) and desk.keeper.drained
 
 
 def test_a_direct_commit_is_synced_at_once_though_nothing_was_written() -> None:
@@ -403,7 +403,7 @@ def test_a_direct_commit_is_synced_at_once_though_nothing_was_written() -> None:
     desk.direct()
     desk.write((f.Commit(1, 50), NEXT_EPOCH))
     (sync,) = desk.advanced()
-    desk.synced(sync, Mark(0, EPOCH, 10))
+    desk.synced(sync, AppliedPoint(0, EPOCH, 10))
     assert desk.keeper.record.consistent and desk.told == [("committed", PEER, 50)]
 
 
@@ -413,8 +413,8 @@ def test_the_state_file_tells_of_blocks_kept_aside_with_the_sync_that_makes_them
     desk.journalled(desk.append(stream(11)), 5000)
     desk.keeper.keep_aside(True)
     assert desk.taken() == [], "they are not durable yet"
-    (sync,) = desk.applied(Mark(5000, EPOCH, 11), peer=None)
-    effects = desk.synced(sync, Mark(5000, EPOCH, 11))
+    (sync,) = desk.applied(AppliedPoint(5000, EPOCH, 11), peer=None)
+    effects = desk.synced(sync, AppliedPoint(5000, EPOCH, 11))
     assert next(effect.record for effect in effects if isinstance(effect, e.Persist)).kept_aside
     desk.keeper.keep_aside(False)
     assert not only(desk.taken(), e.Persist).record.kept_aside

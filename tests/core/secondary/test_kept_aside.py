@@ -12,7 +12,7 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.replica import Mark, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces
 from tests.core.secondary.test_brain import ADOPTED, EPOCH, HELLO, SIZE, Play, blocks, stream
 
@@ -51,9 +51,9 @@ def test_the_state_file_says_that_blocks_are_kept_before_the_journal_is_freed() 
     play = Play(hello=KNOWS)
     applied(play, 11)
     assert not play(e.KeptAside(BAD), e.Persist), "they are not saved yet"
-    play(e.Applied(Mark(5000, EPOCH, 11)))
+    play(e.Applied(AppliedPoint(5000, EPOCH, 11)))
     (sync,) = play(e.Tick(), e.Sync, now=play.brain.config.checkpoint_seconds + 1)
-    effects = play(e.Synced(sync.ticket, Mark(5000, EPOCH, 11)))
+    effects = play(e.Synced(sync.ticket, AppliedPoint(5000, EPOCH, 11)))
     kinds = [type(effect) for effect in effects]
     assert kinds.index(e.Persist) < kinds.index(e.FreeJournal)
     assert all(effect.record.kept_aside for effect in effects if isinstance(effect, e.Persist))
@@ -68,7 +68,7 @@ def test_direct_writes_are_acknowledged_only_after_the_state_file_tells_of_kept_
     (write,) = play.frame(blocks(1), e.Write)
     play(e.KeptAside(BAD))
     (sync,) = play(e.Written(write.ticket), e.Sync)
-    effects = play(e.Synced(sync.ticket, Mark(0, EPOCH, 10)))
+    effects = play(e.Synced(sync.ticket, AppliedPoint(0, EPOCH, 10)))
     kinds = [type(effect) for effect in effects]
     assert play.brain.record.kept_aside and kinds.index(e.Persist) < kinds.index(e.Send)
 
@@ -114,9 +114,9 @@ def test_a_failure_of_the_whole_target_comes_first_and_leaves_the_single_blocks(
     brain = begun(ADOPTED, "TARGET t cannot be synced")
     assert brain.status(0.0).target_problem == "TARGET t cannot be synced"
     assert [frame.code for frame in sent(brain.handle(e.Connected(1, KNOWS, bytes(32)), 0.0))] == [f.TARGET_ERROR]
-    effects = brain.handle(e.Applied(Mark(5000, EPOCH, 10)), 0.0)
+    effects = brain.handle(e.Applied(AppliedPoint(5000, EPOCH, 10)), 0.0)
     (sync,) = [effect for effect in effects if isinstance(effect, e.Sync)]
-    effects = brain.handle(e.Synced(sync.ticket, Mark(5000, EPOCH, 10)), 0.0)
+    effects = brain.handle(e.Synced(sync.ticket, AppliedPoint(5000, EPOCH, 10)), 0.0)
     assert any(isinstance(effect, e.Log) and "but for 4096 bytes" in effect.message for effect in effects)
     assert not brain.trouble and brain.replica_state is ReplicaState.INCONSISTENT
     assert f.Welcome in [type(frame) for frame in sent(brain.handle(e.Connected(2, KNOWS, bytes(32)), 0.0))]

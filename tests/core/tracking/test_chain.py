@@ -6,12 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from pydbt.core.tracking.chain import MarkFacts, ProgramsFound, TrackingFacts, mark_gap, missing_link, tracking_gap
+from pydbt.core.tracking.chain import (
+    ClosingFacts,
+    ProgramsFound,
+    TrackingFacts,
+    closing_gap,
+    missing_link,
+    tracking_gap,
+)
 
 ARMED = TrackingFacts("boot-1", "boot-1", 7, 7, ProgramsFound.PRESENT, "boot-1 42", "boot-1 42")
 OF_A_RUN = replace(ARMED, kept_attachment="")
-SAME_BOOT = MarkFacts(same_boot=True, counts_agree=True)
-LATER = MarkFacts(
+SAME_BOOT = ClosingFacts(same_boot=True, counts_agree=True)
+LATER = ClosingFacts(
     same_boot=False, fingerprint_kept=True, fingerprint_agrees=True, kernel="6.1.0-1", kernel_now="6.12.0-2"
 )
 
@@ -48,52 +55,52 @@ def test_programs_of_a_run_need_no_name() -> None:
 
 
 @pytest.mark.parametrize("facts", [SAME_BOOT, LATER, replace(LATER, kernel="")])
-def test_a_mark_after_which_nothing_was_written_is_trusted(facts: MarkFacts) -> None:
-    assert mark_gap(facts) == ""
+def test_a_closing_record_after_which_nothing_was_written_is_trusted(facts: ClosingFacts) -> None:
+    assert closing_gap(facts) == ""
 
 
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        (None, "no last mark was made"),
-        (replace(SAME_BOOT, counts_agree=False), "was written after the last mark"),
+        (None, "no closing record was written"),
+        (replace(SAME_BOOT, counts_agree=False), "was written after the closing record"),
         (replace(SAME_BOOT, below="a snapshot was merged"), "a snapshot was merged"),
         (replace(LATER, fingerprint_kept=False), "no fingerprint"),
         (replace(LATER, in_use=True), "in use already"),
         (replace(LATER, in_use=True, fingerprint_agrees=False), "in use already"),
         (replace(LATER, fingerprint_agrees=False), "under Linux 6.1.0-1; this is 6.12.0-2"),
-        (replace(LATER, fingerprint_agrees=False, kernel="6.12.0-2"), "written after the last mark: mounted"),
-        (replace(LATER, fingerprint_agrees=False, kernel=""), "written after the last mark: mounted"),
+        (replace(LATER, fingerprint_agrees=False, kernel="6.12.0-2"), "written after the closing record: mounted"),
+        (replace(LATER, fingerprint_agrees=False, kernel=""), "written after the closing record: mounted"),
     ],
 )
-def test_each_way_in_which_a_mark_proves_nothing_is_named(facts: MarkFacts | None, words: str) -> None:
-    assert words in mark_gap(facts)
+def test_each_way_in_which_a_closing_record_proves_nothing_is_named(facts: ClosingFacts | None, words: str) -> None:
+    assert words in closing_gap(facts)
 
 
 def test_another_kernel_alone_breaks_nothing() -> None:
     """It has not written: the file system is the proof. Its name helps to find who did, when something was written."""
-    assert LATER.kernel != LATER.kernel_now and mark_gap(LATER) == ""
+    assert LATER.kernel != LATER.kernel_now and closing_gap(LATER) == ""
 
 
 @pytest.mark.parametrize(
-    ("tracking", "mark", "marked", "expected"),
+    ("tracking", "closing", "closed", "expected"),
     [
-        ("", "no mark", False, ""),
+        ("", "no record", False, ""),
         ("booted", "", True, ""),
-        ("booted", "no mark", False, "booted, and no mark"),
+        ("booted", "no record", False, "booted, and no record"),
         ("booted", "written", True, "written"),
     ],
 )
 def test_one_whole_way_is_enough_and_else_the_nearer_link_is_told(
-    tracking: str, mark: str, marked: bool, expected: str
+    tracking: str, closing: str, closed: bool, expected: str
 ) -> None:
-    assert missing_link(tracking, mark, marked=marked) == expected
+    assert missing_link(tracking, closing, closed=closed) == expected
 
 
 def test_why_the_boot_did_not_arm_it_is_told_with_a_missing_link_and_breaks_nothing_alone() -> None:
     unarmed = "its unit is masked"
     told = " (it was not armed before its mount: its unit is masked)"
-    assert missing_link("booted", "written", marked=True, unarmed=unarmed) == f"written{told}"
-    assert missing_link("booted", "no mark", marked=False, unarmed=unarmed) == f"booted, and no mark{told}"
-    assert missing_link("booted", "", marked=True, unarmed=unarmed) == ""
-    assert missing_link("", "no mark", marked=False, unarmed=unarmed) == ""
+    assert missing_link("booted", "written", closed=True, unarmed=unarmed) == f"written{told}"
+    assert missing_link("booted", "no record", closed=False, unarmed=unarmed) == f"booted, and no record{told}"
+    assert missing_link("booted", "", closed=True, unarmed=unarmed) == ""
+    assert missing_link("", "no record", closed=False, unarmed=unarmed) == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pydbt.core.primary import events as ev
-from pydbt.core.primary.history_events import AnswerMark, MarkAsked, MarkOutcome, MarkWaitAsked, WantedMark
+from pydbt.core.primary.mark_events import AnswerMark, MarkAsked, MarkOutcome, MarkWaitAsked, WantedMark
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import Ack
 from pydbt.core.protocol.mark import NamedMark

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from pydbt.core.primary.history_events import (
+from pydbt.core.primary.mark_events import (
     AnswerMark,
     MarkAsked,
     MarkComing,

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from pydbt.controller.primary.feed import Feed
 from pydbt.controller.secondary.engine import Engine
-from pydbt.core.primary.history_events import PlaceMark
+from pydbt.core.primary.mark_events import PlaceMark
 from pydbt.core.primary.marks import Marks
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.volume import marking

@@ -30,7 +30,7 @@ from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
-from pydbt.core.primary.history_events import PlaceMark
+from pydbt.core.primary.mark_events import PlaceMark
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.frames import Frame
 from pydbt.core.protocol.refusals import is_expected

@@ -373,7 +373,8 @@ class World:
         if self._primary_must_live:
             return
         self._power, self._restart_seconds = False, self.rng.random() * 2
-        if not self.kernel.unshown:  # see docs: a completion never shown, then a kill, is a known gap
+        # Left out: a kill while a completion that the kernel never showed has not been noticed yet.
+        if not self.kernel.unshown:
             self.primary.machine.fuse = int(self.rng.random() ** 2 * 60)
 
     def do_power_primary(self) -> None:

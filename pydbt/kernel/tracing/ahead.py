@@ -6,7 +6,7 @@ one JSON answer on stdout::
     {"image": "..." or "", "kept": "...", "parent": 123}
       ->   {"release": "6.1.0-44-amd64", "compiled": 7, "kept": 2} or {"error": "...", "kind": "MachineError"}
 
-Run as ``python -m pydbt.kernel.ahead``.
+Run as ``python -m pydbt.kernel.tracing.ahead``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def compile_ahead(image: Path | None, folder: Path = FOLDER) -> Compiled:
     little memory or time for now.
     """
     request = {"image": str(image or ""), "kept": str(folder), "parent": os.getpid()}
-    answer = ask_child("pydbt.kernel.ahead", request, _TIMEOUT_S, "compiling the programs").result()
+    answer = ask_child("pydbt.kernel.tracing.ahead", request, _TIMEOUT_S, "compiling the programs").result()
     return Compiled(**answer)
 
 

@@ -1,11 +1,10 @@
-"""What is told and asked for about marks, and about transactions that go into the stream: events and effects."""
+"""What is told and asked for about marks in the order of writes: events, effects and answers."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
 
-from pydbt.core.protocol.completed import CompletedRows
 from pydbt.core.protocol.mark import NamedMark
 
 
@@ -111,11 +110,3 @@ class MarksTold:
 @dataclass(frozen=True, slots=True)
 class MarksLeft:
     """Of a brain: the stream was given up, and it is not known of any mark on its way whether the secondary holds it."""
-
-
-@dataclass(frozen=True, slots=True)
-class SendCompleted:
-    """Queue a COMPLETED frame behind everything queued before; ``after`` is the last update of that."""
-
-    after: int
-    rows: CompletedRows

@@ -1,6 +1,6 @@
-"""Ends the tracking of a volume that no controller serves, with the *last mark* where that can be made.
+"""Ends the tracking of a volume that no controller serves, with a *closing record* where one can be written.
 
-The mark is what ``controller down`` writes of a running controller: the maps with the kernel's bitmaps in them, the file
+The record is what ``controller down`` writes of a running controller: the maps with the kernel's bitmaps in them, the file
 system's fingerprint, the kernel's counts. It is written last, and the programs stay attached until it is on the disk.
 """
 
@@ -36,19 +36,19 @@ from pydbt.store.volume_state import VolumeState, load_state, save_state
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How it ended. ``detached``: there were programs; ``unmarked``: why there is no mark, else empty; ``lasting``: the mark
-    has a fingerprint, so that it holds across a boot; ``armed``: the programs were those of ``controller arm``."""
+    """How it ended. ``detached``: there were programs; ``unrecorded``: why there is no closing record, else empty; ``lasting``:
+    it has a fingerprint, so that it holds across a boot; ``armed``: the programs were those of ``controller arm``."""
 
     detached: bool
-    unmarked: str = ""
+    unrecorded: str = ""
     lasting: bool = False
     armed: bool = False
 
     @property
     def words(self) -> str:
         """What becomes of the next run."""
-        if self.unmarked:
-            return f"the next run compares the whole volume ({self.unmarked})"
+        if self.unrecorded:
+            return f"the next run compares the whole volume ({self.unrecorded})"
         if self.lasting:
             return "the next run copies what is out of sync, if nothing writes until then"
         return (
@@ -74,12 +74,12 @@ def end_tracking(state_dir: Path, *, only_unused: bool = False) -> Ended:
             "same"
         )
     finish_replacement(pins)
-    unmarked, armed = _why_no_mark(state, device), arming_of(state) is not None
-    if unmarked or device is None:
-        return Ended(detach_leftover(state_dir), unmarked, armed=armed)
+    unrecorded, armed = _why_no_record(state, device), arming_of(state) is not None
+    if unrecorded or device is None:
+        return Ended(detach_leftover(state_dir), unrecorded, armed=armed)
     with contextlib.suppress(PydbtError):
         let_go(state, device)
-    marker = _mark(state_dir, state, device)
+    marker = _write_record(state_dir, state, device)
     Capture.remove_pins(pins)
     return Ended(detached=True, lasting=marker["filesystem"] is not None, armed=armed)
 
@@ -89,7 +89,7 @@ def _where(device: BlockDevice) -> str:
     return f" (mounted at {mounts[0].point})" if mounts else ""
 
 
-def _why_no_mark(state: VolumeState, device: BlockDevice | None) -> str:
+def _why_no_record(state: VolumeState, device: BlockDevice | None) -> str:
     """Why the maps and the bitmaps together may lack a block that differs."""
     if device is None:
         return "its device is not there"
@@ -99,13 +99,13 @@ def _why_no_mark(state: VolumeState, device: BlockDevice | None) -> str:
     return tainted.taints[0]["reason"] if tainted else ""
 
 
-def _mark(state_dir: Path, state: VolumeState, device: BlockDevice) -> CleanStop:
+def _write_record(state_dir: Path, state: VolumeState, device: BlockDevice) -> CleanStop:
     """The counts and the fingerprint are read first: a later write changes them, and an earlier one is in the bitmaps."""
     with DirectReader(device) as reader:
         marker = clean_marker(device, reader)
     words = tracked_words(pin_dir_of(state))
     assert words is not None, "the state directory is held"
-    outlived = state.clean is not None  # a mark that was followed by a kill, before the programs were taken away
+    outlived = state.clean is not None  # a record that was followed by a kill, before the programs were taken away
     state = as_tracked(state)
     if outlived:
         save_state(state_dir, state)
