@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from pydbt.core.seen.facts import IN_SYNC_STATE
 from pydbt.core.seen.headline import headline
+from pydbt.core.seen.sight import Level, is_shut, level_of
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_seconds
 
@@ -124,16 +125,23 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _state_of(status: View, age_s: float | None, limits: Limits) -> tuple[PluginState, str]:
-    """The state, and what makes it worse than the age does."""
+    """The state, and what makes it worse than the age does. Bad on the page is never OK, and known although the age is not."""
+    is_running = status.flag("running") is True
+    level = level_of(status, stale=not is_running)
     if status.text("refused"):
         return PluginState.CRITICAL, "a person has to choose"
-    if age_s is None:
-        return PluginState.UNKNOWN, ""
-    if age_s > limits.critical_s:
+    if is_shut(status):
+        return PluginState.CRITICAL, "a secondary was promoted"
+    if age_s is not None and age_s > limits.critical_s:
         return PluginState.CRITICAL, ""
-    if status.flag("running") is not True:
+    is_usable = status.text("replica_state") in ("consistent", IN_SYNC_STATE, "outdated")
+    if level is Level.BAD:
+        return PluginState.WARNING, "" if is_usable else "the replica cannot be used"
+    if age_s is None or level is Level.UNKNOWN:
+        return PluginState.UNKNOWN, ""
+    if not is_running:
         return PluginState.WARNING, ""
-    if status.text("replica_state") not in ("consistent", IN_SYNC_STATE, "outdated"):
+    if not is_usable:
         return PluginState.WARNING, "the replica cannot be used"
     return (PluginState.WARNING, "") if age_s > limits.warning_s else (PluginState.OK, "")
 

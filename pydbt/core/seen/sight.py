@@ -14,7 +14,7 @@ from typing import Any
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.seen.forecast import Outlook, outlook_of
-from pydbt.core.seen.headline import headline
+from pydbt.core.seen.headline import divergence_words, handover_words, headline
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_seconds
 
@@ -53,6 +53,10 @@ class Level(StrEnum):
     BAD = "bad"
     STOPPED = "stopped"
     UNKNOWN = "unknown"
+
+
+WORST_FIRST = (Level.BAD, Level.UNKNOWN, Level.STOPPED, Level.BEHIND, Level.GOOD)
+"""By how much a volume or replica needs a person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +183,11 @@ def is_stale(asked: Asked) -> bool:
 def level_of(report: View, stale: bool) -> Level:
     """By what the status tells; what it does not tell is taken for the worse."""
     copying = report.text("mode") in _COPYING and bool(report.flag("connected")) and not stale
-    shut = report.part("gate").text("outcome") == "shut"
     bad_blocks = any(report.part(name).number("bytes") for name in ("unreadable", "unwritable"))
     problems = report.text("refused"), report.text("persist_problem"), report.text("target_problem")
     broken = bad_blocks or any(problems) or bool(report.part("epochs").text("problem"))
-    if report.flag("tainted") or shut or broken:
+    undecided = handover_words(report) or divergence_words(report)
+    if report.flag("tainted") or is_shut(report) or broken or undecided:
         return Level.BAD
     if report.text("replica_state") == "inconsistent" and not copying:
         return Level.BAD
@@ -192,6 +196,11 @@ def level_of(report: View, stale: bool) -> Level:
     if stale or not report.flag("running") or report.text("mode") is None:
         return Level.UNKNOWN
     return _level_of_a_running(report, copying)
+
+
+def is_shut(report: View) -> bool:
+    """Whether the gate has found that the volume must not be mounted here."""
+    return report.part("gate").text("outcome") == "shut"
 
 
 def _level_of_a_running(report: View, copying: bool) -> Level:

@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pydbt.core.seen.plugin import Limits, PluginState, judged, plugin_line, unknown_line, worst
+from pydbt.core.seen.sight import Level
 from pydbt.core.seen.view import View
 from tests.core.seen.statuses import primary, secondary, secondary_keys
+from tests.core.seen.test_sight import OF_A_PRIMARY, OF_A_SECONDARY, REPLICA, WELL
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 LIMITS = Limits(60.0, 600.0)
@@ -30,7 +32,9 @@ def state_of(status: dict[str, Any], running: bool = True) -> PluginState:
         ({"lag_seconds": 60.0, "replica_state": "consistent"}, True, PluginState.OK),
         ({"lag_seconds": 60.1, "replica_state": "consistent"}, True, PluginState.WARNING),
         ({"lag_seconds": 601.0, "replica_state": "outdated"}, True, PluginState.CRITICAL),
-        ({"lag_seconds": None, "replica_state": "inconsistent"}, True, PluginState.UNKNOWN),
+        ({"lag_seconds": None, "replica_state": "inconsistent"}, True, PluginState.WARNING),
+        ({"lag_seconds": None, "replica_state": "outdated", "mode": "paused"}, True, PluginState.UNKNOWN),
+        ({"gate": {"outcome": "shut"}}, True, PluginState.CRITICAL),
         ({"lag_seconds": 1.0, "replica_state": "inconsistent"}, True, PluginState.WARNING),
         ({"refused": "split-brain", "lag_seconds": None}, True, PluginState.CRITICAL),
         ({"last_in_sync": "2026-01-01T11:59:59Z"}, False, PluginState.WARNING),
@@ -52,7 +56,8 @@ def test_the_age_decides_for_a_primary_and_no_controller_is_never_ok(
     ("changed", "running", "state"),
     [
         ({}, True, PluginState.OK),
-        ({"connected": False}, True, PluginState.UNKNOWN),
+        ({"connected": False}, True, PluginState.WARNING),
+        ({"replica_state": "consistent"}, True, PluginState.UNKNOWN),
         ({"connected": False, "primary": {"as_of": AGO_100_S}}, True, PluginState.WARNING),
         ({"primary": {"as_of": AGO_100_S}}, False, PluginState.WARNING),
         ({"replica_state": "outdated", "primary": {"as_of": "2026-01-01T11:00:00Z"}}, True, PluginState.CRITICAL),
@@ -62,6 +67,24 @@ def test_a_replica_is_as_old_as_the_moment_of_its_image(
     changed: dict[str, Any], running: bool, state: PluginState
 ) -> None:
     assert state_of(secondary(**changed), running) is state
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        *[({**WELL, **changes}, level) for changes, level in OF_A_PRIMARY],
+        *[({**REPLICA, **changes}, level) for changes, level in OF_A_SECONDARY],
+    ],
+)
+def test_nothing_that_the_page_calls_otherwise_than_good_or_behind_is_ok(status: dict[str, Any], level: Level) -> None:
+    state = judged("vda3", View(status), NOW, LIMITS).state
+    assert (state is not PluginState.OK) or level in (Level.GOOD, Level.BEHIND)
+    if level is Level.BAD:
+        assert state in (PluginState.WARNING, PluginState.CRITICAL), (
+            "a person has to look, whether its age is known or not"
+        )
+    elif level is Level.GOOD and status.get("replica_state") == "up-to-date":
+        assert state is PluginState.OK
 
 
 def age_of_image(running: bool, saved_at: str | None = None, **primary_of_it: Any) -> float | None:

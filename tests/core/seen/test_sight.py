@@ -20,6 +20,47 @@ REPLICA: dict[str, Any] = {
     "connected": True, "journal": {"size": 5, "used": 1},
 }  # fmt: skip
 
+Rows = list[tuple[dict[str, Any], Level]]
+OF_A_PRIMARY: Rows = [
+    ({"replica_state": "consistent"}, Level.BEHIND),
+    ({"mode": "resynchronizing", "replica_state": "outdated"}, Level.BEHIND),
+    ({"mode": "initial-sync", "replica_state": "inconsistent"}, Level.BEHIND),
+    ({"mode": "initial-sync", "replica_state": "inconsistent", "connected": False}, Level.BAD),
+    ({"mode": "paused", "connected": False, "replica_state": "outdated"}, Level.BEHIND),
+    ({"mode": "unsynchronized", "connected": False}, Level.BAD),
+    ({"connected": None}, Level.BAD),
+    ({"mode": "refused", "refused": "split-brain"}, Level.BAD),
+    ({"mode": "resynchronizing", "tainted": True}, Level.BAD),
+    ({"replica_state": "inconsistent"}, Level.BAD),
+    ({"gate": {"outcome": "shut"}}, Level.BAD),
+    ({"unwritable": {"bytes": 4096}}, Level.BAD),
+    ({"unreadable": {"bytes": 4096}, "replica_state": "consistent"}, Level.BAD),
+    ({"unreadable": {"bytes": 0}, "epochs": {"problem": None}}, Level.GOOD),
+    ({"mode": "epochs", "epochs": {"problem": "it was written to"}}, Level.BAD),
+    ({"persist_problem": "no space left"}, Level.BAD),
+    ({"running": False, "mode": "stopped", "replica_state": "outdated"}, Level.STOPPED),
+    ({"running": False, "tainted": True}, Level.BAD),
+    ({"handover": {"words": "nobody is known to have taken its place"}}, Level.BAD),
+    ({"handover": None, "divergence": None}, Level.GOOD),
+    ({"running": None}, Level.UNKNOWN),
+    ({"mode": None}, Level.UNKNOWN),
+]
+OF_A_SECONDARY: Rows = [
+    ({}, Level.GOOD),
+    ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": 0.5}, Level.GOOD),
+    ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": 2.1}, Level.BEHIND),
+    ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": None}, Level.BEHIND),
+    ({"replica_state": "consistent", "primary": {"behind_bytes": 4096}, "silent_seconds": 0.5}, Level.BEHIND),
+    ({"replica_state": "consistent", "primary": {"behind_bytes": None}, "silent_seconds": 0.5}, Level.BEHIND),
+    ({"replica_state": "consistent"}, Level.BEHIND),
+    ({"replica_state": "outdated", "primary": {"behind_bytes": 0}}, Level.BEHIND),
+    ({"replica_state": None}, Level.BEHIND),
+    ({"target_problem": "cannot be written"}, Level.BAD),
+    ({"connected": False}, Level.BAD),
+    ({"mode": "restarting", "connected": False}, Level.BAD),
+    ({"divergence": {"words": "it alone has writes"}}, Level.BAD),
+]
+
 
 def seen(age_seconds: float = 0.2, silence: str = "", wire: float | None = None, **changes: Any) -> Sight:
     return sight_of(Asked({**WELL, **changes}, age_seconds, silence, wire), "0" * 16, "here", "data", NOW)
@@ -33,51 +74,12 @@ def test_what_follows_is_good_and_its_line_is_that_of_the_status() -> None:
     assert (replica.level, replica.device, replica.log["size"]) == (Level.GOOD, "/dev/vdc", 5)
 
 
-@pytest.mark.parametrize(
-    ("changes", "level"),
-    [
-        ({"replica_state": "consistent"}, Level.BEHIND),
-        ({"mode": "resynchronizing", "replica_state": "outdated"}, Level.BEHIND),
-        ({"mode": "initial-sync", "replica_state": "inconsistent"}, Level.BEHIND),
-        ({"mode": "initial-sync", "replica_state": "inconsistent", "connected": False}, Level.BAD),
-        ({"mode": "paused", "connected": False, "replica_state": "outdated"}, Level.BEHIND),
-        ({"mode": "unsynchronized", "connected": False}, Level.BAD),
-        ({"connected": None}, Level.BAD),
-        ({"mode": "refused", "refused": "split-brain"}, Level.BAD),
-        ({"mode": "resynchronizing", "tainted": True}, Level.BAD),
-        ({"replica_state": "inconsistent"}, Level.BAD),
-        ({"gate": {"outcome": "shut"}}, Level.BAD),
-        ({"unwritable": {"bytes": 4096}}, Level.BAD),
-        ({"unreadable": {"bytes": 4096}, "replica_state": "consistent"}, Level.BAD),
-        ({"unreadable": {"bytes": 0}, "epochs": {"problem": None}}, Level.GOOD),
-        ({"mode": "epochs", "epochs": {"problem": "it was written to"}}, Level.BAD),
-        ({"persist_problem": "no space left"}, Level.BAD),
-        ({"running": False, "mode": "stopped", "replica_state": "outdated"}, Level.STOPPED),
-        ({"running": False, "tainted": True}, Level.BAD),
-        ({"running": None}, Level.UNKNOWN),
-        ({"mode": None}, Level.UNKNOWN),
-    ],
-)
+@pytest.mark.parametrize(("changes", "level"), OF_A_PRIMARY)
 def test_the_level_is_the_worst_that_the_status_tells(changes: dict[str, Any], level: Level) -> None:
     assert seen(**changes).level is level
 
 
-@pytest.mark.parametrize(
-    ("changes", "level"),
-    [
-        ({}, Level.GOOD),
-        ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": 0.5}, Level.GOOD),
-        ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": 2.1}, Level.BEHIND),
-        ({"replica_state": "consistent", "primary": {"behind_bytes": 0}, "silent_seconds": None}, Level.BEHIND),
-        ({"replica_state": "consistent", "primary": {"behind_bytes": 4096}, "silent_seconds": 0.5}, Level.BEHIND),
-        ({"replica_state": "consistent", "primary": {"behind_bytes": None}, "silent_seconds": 0.5}, Level.BEHIND),
-        ({"replica_state": "consistent"}, Level.BEHIND),
-        ({"replica_state": "outdated", "primary": {"behind_bytes": 0}}, Level.BEHIND),
-        ({"replica_state": None}, Level.BEHIND),
-        ({"target_problem": "cannot be written"}, Level.BAD),
-        ({"connected": False}, Level.BAD),
-    ],
-)
+@pytest.mark.parametrize(("changes", "level"), OF_A_SECONDARY)
 def test_a_secondary_that_follows_is_good_when_it_lacks_nothing(changes: dict[str, Any], level: Level) -> None:
     assert sight_of(Asked({**REPLICA, **changes}, 0.0), "1" * 16, "here", "copy", NOW).level is level
 
