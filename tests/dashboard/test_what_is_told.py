@@ -169,6 +169,27 @@ def test_a_change_is_told_to_every_watcher_and_the_rest_are_signs_of_life(machin
             until_told(events, lambda told: told["data"]["level"] == "bad")
 
 
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [
+        ({"persist_problem": "the disk is broken"}, lambda told: "the disk is broken" in told["words"]),
+        ({"lag_seconds": 40.0}, lambda told: told["lag_seconds"] == 40.0),
+        ({"taints": ["a", "b"]}, lambda told: "b" in told["words"]),
+    ],
+)
+def test_a_changed_sentence_waits_for_no_repetition(machine: Machine, change: dict[str, Any], is_told: Any) -> None:
+    controller = machine.add("data", persist_problem="no space left", tainted=True, taints=["a"])
+    with serving(machine, settings={"stream._REPEAT_S": 3600.0}) as dashboard, stream_of(dashboard) as events:
+        until_told(events, lambda told: "no space left" in told["data"]["words"])
+        controller.status = {**controller.status, **change}
+        beats = 0
+        for event in events:
+            beats = beats + 1 if event is None else 0
+            if event is not None and is_told(event["machines"][0]["volumes"][0]):
+                break
+            assert beats < 10, "only signs of life came"
+
+
 def test_nobody_is_asked_while_nobody_looks(machine: Machine) -> None:
     controller = machine.add("data")
     with serving(machine) as dashboard:

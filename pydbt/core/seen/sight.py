@@ -29,7 +29,6 @@ _OF_A_SECONDARY = (
     "secondary", "mode", "mode_since", "replica_state", "connected", "connection_problem", "lag_seconds", "lag_bytes",
     "out_of_sync_bytes", "unacknowledged_bytes", "last_in_sync", "progress",
 )  # fmt: skip
-_NEWS_OF_A_SECONDARY = ("secondary", "mode", "replica_state", "connected", "connection_problem", "out_of_sync_bytes")
 
 
 def is_shallow(value: object, levels: int = LEVELS_MAX) -> bool:
@@ -155,18 +154,6 @@ def aged(sight: Sight, more_seconds: float, silence: str, now: datetime) -> Sigh
     """The same, this much later, when nothing newer has come. ``silence``: why."""
     asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, sight.wire_rate_bytes)
     return sight_of(asked, sight.id, sight.machine, sight.name, now)
-
-
-def gist(sight: Sight) -> tuple[object, ...]:
-    """What of it is news: all but what only time changes. Two that have the same gist need not be told one after the other."""
-    secondaries = [[one[name] for name in _NEWS_OF_A_SECONDARY] for one in sight.secondaries]
-    return (
-        sight.id, sight.name, sight.device, sight.level, sight.problem, sight.stale, sight.mode, sight.mode_since,
-        sight.replica_state, sight.connected, sight.out_of_sync_bytes, sight.unacknowledged_bytes, sight.last_verified,
-        sight.write_rate_bytes, sight.wire_rate_bytes, sight.queue, sight.log, sight.progress, sight.progress_back,
-        sight.forecast.converges, sight.status.get("phase"),
-        sight.status.get("waiting_for"), sight.status.get("notices"), secondaries,
-    )  # fmt: skip
 
 
 def _of_a_secondary(one: View, report: View, stale: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pydbt.core.seen.sight import LEVELS_MAX, STALE_S, Asked, Level, Sight, aged, gist, is_shallow, sight_of
+from pydbt.core.seen.sight import LEVELS_MAX, STALE_S, Asked, Level, Sight, aged, is_shallow, sight_of
 
 NOW = datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC)
 WELL: dict[str, Any] = {
@@ -143,13 +143,6 @@ def test_each_secondary_has_a_level_of_its_own() -> None:
     assert [one["level"] for one in seen(running=False, secondaries=[follows]).secondaries] == ["stopped"]
     assert [one["level"] for one in seen(STALE_S + 1, secondaries=[follows]).secondaries] == ["unknown"]
     assert [one["level"] for one in seen(secondaries=[{"secondary": "d:1"}]).secondaries] == ["unknown"]
-
-
-def test_what_only_time_changes_is_no_news() -> None:
-    assert gist(seen()) == gist(seen(0.9, lag_seconds=0.3, last_in_sync="2026-01-02T03:04:06Z"))
-    for change in ({"mode": "paused"}, {"out_of_sync_bytes": 0}, {"connected": False}, {"notices": ["x"]}):
-        assert gist(seen()) != gist(seen(**change))
-    assert gist(seen()) != gist(seen(STALE_S + 1))
 
 
 def test_a_sight_that_nobody_renews_grows_old() -> None:
