@@ -249,6 +249,24 @@ def test_questions_to_a_controller_that_hangs_leave_room_for_those_to_others(mac
             assert dashboard.get(places["data"]).json == {"state": "normal"}
 
 
+def test_a_question_that_nobody_answers_holds_no_end_up(machine: Machine) -> None:
+    """The thread that asks would wait for ten minutes; the service manager kills what has not ended after 20 seconds."""
+    settings = {"questions.QUESTION_S": 600.0}
+    with (
+        machine.silent("hung") as listener,
+        serving(machine, settings=settings) as dashboard,
+        contextlib.ExitStack() as stack,
+    ):
+        (hung,) = dashboard.machines()[0]["volumes"]
+        request = f"GET /api/volumes/{hung['id']}/events?timeout=20 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        asking = stack.enter_context(dashboard.wire())
+        asking.sendall(f"{request}Authorization: Bearer {dashboard.token}\r\n\r\n".encode())
+        listener.settimeout(20.0)
+        while b'"events"' not in stack.enter_context(listener.accept()[0]).recv(65536):
+            pass
+        assert dashboard.stop() == 0, dashboard.log.read_text()
+
+
 def test_a_status_that_is_made_to_break_readers_hides_no_other_volume(machine: Machine) -> None:
     deep: Any = []
     for _ in range(200):
