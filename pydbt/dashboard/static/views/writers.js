@@ -75,7 +75,7 @@ export class Writers {
     this.#say(this.behind, behindWords(writers.outOfSync));
     this.#say(this.limits, writers.limits);
     this.#facts(writers);
-    for (const table of this.tables) this.#table(table, writers[table.key], writers.captured);
+    for (const table of this.tables) this.#table(table, writers[table.key], writers.excess);
   }
 
   #say(node, words) {
@@ -87,7 +87,7 @@ export class Writers {
 
   #facts(writers) {
     const rows = [
-      ["Captured in all", format.bytes(writers.captured)],
+      ["Captured in all", format.bytes(writers.counted ?? writers.captured)],
       ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
       ["Without the name of a file", lostWords(writers.lostFiles, "too many files at once")],
       ["Without the name of a process", lostWords(writers.lostProcesses, "too many processes at once")],
@@ -102,7 +102,7 @@ export class Writers {
     );
   }
 
-  #table({ rows, sum }, entries, captured) {
+  #table({ rows, sum }, entries, excess) {
     const all = entries.reduce((total, one) => total + (one.written ?? 0), 0);
     keyed(
       rows,
@@ -122,8 +122,8 @@ export class Writers {
         COLUMNS.forEach(([column, , words], index) => setText(figures[index], words(one[column])));
       },
     );
-    const missing = typeof captured === "number" && Math.abs(captured - all) > 0 ? ` The volume's capture counted ${format.bytes(captured)}.` : "";
-    setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${missing}` : "Nothing was seen yet.");
+    const tooMuch = excess ? ` That is ${format.bytes(excess)} more than the volume's capture counted: a fault, and something was counted twice.` : "";
+    setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${tooMuch}` : "Nothing was seen yet.");
     setAttribute(sum, "data-sum", String(all));
   }
 }
