@@ -64,7 +64,8 @@ class Asked:
 
     ``status``: as of ``status --json``; without ``running`` when none ever came. ``age_seconds``: since it was true. ``silence``:
     why no newer one came, in words; empty while the controller answers. ``wire_rate_bytes``: put on the wire per second.
-    ``progress_back``: why less is done than a moment ago, in words.
+    ``progress_back``: why less is done than a moment ago, in words. ``backlog_growth_bytes``: what a stream falls behind by
+    per second, for long; None where it does not, or nobody knows.
     """
 
     status: Mapping[str, object]
@@ -72,6 +73,7 @@ class Asked:
     silence: str = ""
     wire_rate_bytes: float | None = None
     progress_back: str = ""
+    backlog_growth_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Sight:
     last_verified: str | None
     write_rate_bytes: float | None
     wire_rate_bytes: float | None
+    backlog_growth_bytes: float | None
     queue: dict[str, Any]
     log: dict[str, Any]
     progress: dict[str, Any]
@@ -140,11 +143,14 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
         last_verified=report.part("verify").part("last").text("ended"),
         write_rate_bytes=None if stale else report.number("write_rate_bytes"),
         wire_rate_bytes=None if stale else asked.wire_rate_bytes,
+        backlog_growth_bytes=None if stale else asked.backlog_growth_bytes,
         queue=report.part("queue").values,
         log=(report.part("log") or report.part("journal")).values,
         progress=report.part("progress").values,
         progress_back="" if stale else asked.progress_back,
-        forecast=Outlook("", None, None) if stale else outlook_of(report, asked.wire_rate_bytes),
+        forecast=Outlook("", None, None)
+        if stale
+        else outlook_of(report, asked.wire_rate_bytes, asked.backlog_growth_bytes),
         secondaries=[_of_a_secondary(one, report, stale) for one in report.parts("secondaries")],
         status=report.values,
     )
@@ -152,7 +158,8 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
 
 def aged(sight: Sight, more_seconds: float, silence: str, now: datetime) -> Sight:
     """The same, this much later, when nothing newer has come. ``silence``: why."""
-    asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, sight.wire_rate_bytes)
+    rates = {"wire_rate_bytes": sight.wire_rate_bytes, "backlog_growth_bytes": sight.backlog_growth_bytes}
+    asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, **rates)
     return sight_of(asked, sight.id, sight.machine, sight.name, now)
 
 
