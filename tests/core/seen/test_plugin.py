@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.seen.plugin import Limits, PluginState, judged, plugin_line, unknown_line, worst
+from pydbt.core.seen.plugin import LINE_BYTES_MAX, Limits, PluginState, judged, plugin_line, unknown_line, worst
 from pydbt.core.seen.sight import Level
 from pydbt.core.seen.view import View
 from tests.core.seen.statuses import primary, secondary, secondary_keys
@@ -152,6 +152,38 @@ def test_critical_comes_before_warning_and_warning_before_unknown() -> None:
     assert worst([PluginState.UNKNOWN, PluginState.WARNING, PluginState.OK]) is PluginState.WARNING
     assert worst([PluginState.OK, PluginState.UNKNOWN]) is PluginState.UNKNOWN
     assert worst([]) is PluginState.UNKNOWN
+
+
+@pytest.mark.parametrize("count", [2, 9, 40, 400])
+@pytest.mark.parametrize("reason", ["no route to host", "the disk ä is full; " * 300])
+def test_many_bad_volumes_fit_what_is_read_of_a_line_and_what_is_left_out_is_counted(count: int, reason: str) -> None:
+    cut_off = {"mode": "unsynchronized", "connected": False, "connection_problem": reason}
+    status = {**primary(secondary_keys(**cut_off, lag_seconds=700.0)), "running": True}
+    late = [judged(f"/dev/mapper/vg-data{number}", View(status), NOW, LIMITS) for number in range(count)]
+    refused = judged("/dev/worst", View({**status, "refused": "split-brain"}), NOW, LIMITS)
+    good = judged("/dev/good", View({**primary(), "running": True}), NOW, LIMITS)
+    line = plugin_line([good, *late, refused], LIMITS, "as a member")
+    assert len(line.encode()) <= LINE_BYTES_MAX
+    words, _, figures = line.partition(" | ")
+    assert words.startswith(f"PYDBT CRITICAL - {count + 1} of {count + 2} are not as they should be: ")
+    assert words.endswith("(as a member)")
+    more, left_out = re.search(r"; and (\d+) more", words), re.search(r"performance data of (\d+) left out", words)
+    assert words.count(": critical: ") + (int(more[1]) if more else 0) == count + 1
+    assert figures.count("age'=") + (int(left_out[1]) if left_out else 0) == count + 2
+    assert (
+        len(ITEM.findall(figures)) == 2 * figures.count("age'=")
+        and "".join(m[0] for m in ITEM.finditer(figures)) == figures
+    )
+    if reason == "no route to host" and count != 40:
+        assert (more is None) == (left_out is None) == (count < 40), "nothing is left out that has room"
+
+
+def test_what_is_left_out_is_the_least_bad() -> None:
+    status = View({**primary(secondary_keys(mode="unsynchronized", connected=False)), "running": True})
+    late = [judged(f"/dev/mapper/vg-data{number}", status, NOW, LIMITS) for number in range(60)]
+    refused = judged("/dev/worst", View({**status.values, "refused": "split-brain"}), NOW, LIMITS)
+    line = plugin_line([*late, refused], LIMITS)
+    assert "/dev/worst: critical" in line and "'/dev/worst age'" in line and "/dev/mapper/vg-data59" not in line
 
 
 # One item of performance data: label, value with its unit, and four numbers or nothing.
