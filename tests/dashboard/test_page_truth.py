@@ -153,3 +153,18 @@ def test_what_was_drawn_before_a_controller_fell_silent_has_the_look_of_the_past
     page.wait_for_selector(f"{parts}[data-stale]")
     assert page.locator(drawn).count() == page.locator(f"{parts}[data-stale]:visible").count() > 0
     keeps_the_rules(page)
+
+
+def test_events_that_are_missing_are_told_as_a_gap(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    moment = bench.overview()["machines"][0]["volumes"][0]["last_in_sync"]
+
+    def told(number: int, lost: bool) -> tuple[int, dict[str, Any]]:
+        event = {"number": number, "moment": moment, "name": "verified", "words": f"number {number}", "figures": {}}
+        return 200, {"events": [event], "next": number, "lost": lost, "run": "first"}
+
+    bench.answers.over["events"] = told(5, lost=False)
+    page = tab(path_of(bench, "postgres", "method")).page
+    page.wait_for_selector(".events :text('number 5')")
+    bench.answers.over["events"] = told(2000, lost=True)
+    page.wait_for_selector(".events li:has-text('number 2000') + li:has(strong:text-is('gap'))")
+    assert "events are missing here" in page.inner_text(".events li:has(strong:text-is('gap')) >> nth=0")
