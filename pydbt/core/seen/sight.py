@@ -158,8 +158,8 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
 
 def aged(sight: Sight, more_seconds: float, silence: str, now: datetime) -> Sight:
     """The same, this much later, when nothing newer has come. ``silence``: why."""
-    rates = {"wire_rate_bytes": sight.wire_rate_bytes, "backlog_growth_bytes": sight.backlog_growth_bytes}
-    asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, **rates)
+    age_s = sight.age_seconds + more_seconds
+    asked = Asked(sight.status, age_s, silence, sight.wire_rate_bytes, "", sight.backlog_growth_bytes)
     return sight_of(asked, sight.id, sight.machine, sight.name, now)
 
 

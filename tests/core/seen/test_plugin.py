@@ -157,7 +157,7 @@ def test_critical_comes_before_warning_and_warning_before_unknown() -> None:
 @pytest.mark.parametrize("count", [2, 9, 40, 400])
 @pytest.mark.parametrize("reason", ["no route to host", "the disk ä is full; " * 300])
 def test_many_bad_volumes_fit_what_is_read_of_a_line_and_what_is_left_out_is_counted(count: int, reason: str) -> None:
-    cut_off = {"mode": "unsynchronized", "connected": False, "connection_problem": reason}
+    cut_off: dict[str, Any] = {"mode": "unsynchronized", "connected": False, "connection_problem": reason}
     status = {**primary(secondary_keys(**cut_off, lag_seconds=700.0)), "running": True}
     late = [judged(f"/dev/mapper/vg-data{number}", View(status), NOW, LIMITS) for number in range(count)]
     refused = judged("/dev/worst", View({**status, "refused": "split-brain"}), NOW, LIMITS)
