@@ -9,9 +9,9 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.seen.view import View
 from pydbt.core.seen.writers.outrun import LEAST_GROWTH_BYTES_PER_S
 
-PART_S = 5.0
+BACKLOG_PART_S = 5.0
 """Of each part the least backlog counts, so that bursts that the link works off are no growth."""
-PARTS = 3
+BACKLOG_PARTS = 3
 """It must have grown from each part to the next: 15 seconds in all."""
 
 
@@ -27,10 +27,10 @@ class BacklogWatch:
         if backlog is None or report.text("mode") != Mode.NORMAL or not report.flag("connected"):
             self.forget()
             return
-        if self._looks and now - self._looks[-1][0] > PART_S:
+        if self._looks and now - self._looks[-1][0] > BACKLOG_PART_S:
             self.forget()  # nobody looked meanwhile
         self._looks.append((now, backlog))
-        while len(self._looks) > 2 and self._looks[1][0] <= now - PARTS * PART_S:
+        while len(self._looks) > 2 and self._looks[1][0] <= now - BACKLOG_PARTS * BACKLOG_PART_S:
             self._looks.popleft()
 
     def forget(self) -> None:
@@ -40,12 +40,12 @@ class BacklogWatch:
     @property
     def growth_bytes(self) -> float | None:
         """Per second; None where it does not grow for long, or where nobody knows."""
-        if not self._looks or self._looks[-1][0] - self._looks[0][0] < PARTS * PART_S:
+        if not self._looks or self._looks[-1][0] - self._looks[0][0] < BACKLOG_PARTS * BACKLOG_PART_S:
             return None
-        begin = self._looks[-1][0] - PARTS * PART_S
-        parts: list[list[tuple[float, float]]] = [[] for _ in range(PARTS)]
+        begin = self._looks[-1][0] - BACKLOG_PARTS * BACKLOG_PART_S
+        parts: list[list[tuple[float, float]]] = [[] for _ in range(BACKLOG_PARTS)]
         for moment, backlog in self._looks:
-            parts[min(max(int((moment - begin) / PART_S), 0), PARTS - 1)].append((backlog, moment))
+            parts[min(max(int((moment - begin) / BACKLOG_PART_S), 0), BACKLOG_PARTS - 1)].append((backlog, moment))
         if not all(parts):
             return None
         least = [min(part) for part in parts]

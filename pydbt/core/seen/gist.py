@@ -11,7 +11,7 @@ from pydbt.core.seen.view import View
 _DURATION = re.compile(r"\b\d+(?:\.\d+)? (?:s|min|h|d)\b(?: \d+ (?:s|min|h)\b)?")
 _OF_A_SIGHT = (
     "id", "name", "device", "level", "stale", "mode", "mode_since", "replica_state", "connected", "lag_bytes",
-    "out_of_sync_bytes", "unacknowledged_bytes", "last_verified", "write_rate_bytes", "queue", "log", "progress", "progress_back",
+    "out_of_sync_bytes", "unacknowledged_bytes", "write_rate_bytes", "queue", "log", "progress", "progress_back",
 )  # fmt: skip
 _OF_A_STATUS = (
     "phase", "waiting_for", "refused", "tainted", "taints", "verify", "unreadable", "unwritable", "persist_problem", "notices",
@@ -44,6 +44,7 @@ def gist(sight: Sight) -> tuple[object, ...]:
         without_durations(sight.problem),
         without_durations(sight.forecast.words),
         sight.forecast.converges,
+        sight.last_verified,
         lag_step(sight.lag_seconds),
         None if sight.wire_rate_bytes is None else sight.wire_rate_bytes // _WIRE_STEP_BYTES,
         [sight.status.get(name) for name in _OF_A_STATUS],

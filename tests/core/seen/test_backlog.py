@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from pydbt.core.seen.backlog import PART_S, PARTS, BacklogWatch
+from pydbt.core.seen.backlog import BACKLOG_PART_S, BACKLOG_PARTS, BacklogWatch
 from pydbt.core.seen.view import View
 from pydbt.core.units import KIB, MIB
 
-WINDOW_S = PARTS * PART_S
+WINDOW_S = BACKLOG_PARTS * BACKLOG_PART_S
 
 
 def stream(backlog: float | None, **changes: Any) -> View:

@@ -20,7 +20,7 @@ BUSY = {**WELL, "lag_seconds": 0.2, "unreadable": {"bytes": 4096, "places": []},
 
 
 def full(later_s: float = 0.0, wire: float | None = 230.0, **changes: Any) -> Sight:
-    """Of a volume that does nothing, so many seconds later."""
+    """Of a volume that does nothing, this many seconds later."""
     since = {
         "mode": "normal",
         "mode_since": "2026-01-02T03:04:05Z",

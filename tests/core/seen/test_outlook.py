@@ -58,7 +58,7 @@ def test_a_stream_whose_backlog_grows_for_long_says_by_how_much() -> None:
     behind = {"mode": "normal", "replica_state": "consistent", "lag_bytes": 30 * MIB, "write_rate_bytes": 140 * MIB}
     words = "will not converge at this rate: falls behind by 45.0 MiB/s, 140 MiB/s are written"
     for wire in (None, 95 * MIB, 300 * MIB):
-        assert outlook(wire, 45 * MIB, **behind) == Outlook(words, None, False), "no promise of the wire counts more"
+        assert outlook(wire, 45 * MIB, **behind) == Outlook(words, None, False), "whatever the wire promises"
     unknown = {**behind, "write_rate_bytes": None, "lag_bytes": None}
     assert outlook(None, MIB, **unknown).words == "will not converge at this rate: falls behind by 1.0 MiB/s"
     assert outlook(None, 0.0, **unknown) == outlook(None, -MIB, **unknown) == NOTHING, "as told by another machine"
