@@ -31,7 +31,7 @@ _OF_PARTS = (
     ("block_io", "problem"),
 )
 _WIRE_STEP_BYTES = 1024
-"""Heartbeats alone are 100 to 300 bytes per second on the wire, and no two seconds have the same."""
+"""The heartbeats of an idle volume stay below it, and no two seconds have the same."""
 
 
 def gist(sight: Sight) -> tuple[object, ...]:
