@@ -11,6 +11,7 @@ from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.status import OFFLINE
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.simulation.cluster.disk import SECTOR
 from tests.simulation.cluster.sight import Sight, differing
@@ -216,6 +217,29 @@ def up_to_date_is_answered_for(sight: Sight) -> None:
         theirs = None if heard[1] or node.engine is None else node.engine.brain.status(now).replica_state
         if theirs is ReplicaState.UP_TO_DATE:
             raise Violation("up to date is answered for", f"{node.name} is cut off, and calls itself up to date")
+
+
+def up_to_date_is_of_now(sight: Sight) -> None:
+    """A secondary that calls itself up to date has all that was captured a heartbeat ago, however slow the link is."""
+    now = sight.world.clock.now
+    for node, peer in sight.peers:
+        brain, before = peer.brain, node.captured
+        if brain.mode is Mode.NORMAL:
+            before.append((now, brain.config.epoch, brain.state.sequence))
+        while len(before) > 1 and before[1][0] <= now - FRESH_S:
+            before.popleft()
+        if not before or before[0][0] > now - FRESH_S or node.engine is None:
+            continue
+        if not node.keeps_history:
+            continue  # of an earlier version, which knows of a heartbeat only when it arrives
+        _, epoch, sequence = before[0]
+        told = node.engine.brain.status(now)
+        if told.replica_state is not ReplicaState.UP_TO_DATE or told.epoch != epoch or told.mode == OFFLINE:
+            continue
+        if told.sequence < sequence:
+            raise Violation(
+                "up to date is of now", f"{node.name} has {told.sequence:,} of {sequence:,} that are {FRESH_S:g} s old"
+            )
 
 
 def what_is_told_is_on_the_disk(sight: Sight) -> None:

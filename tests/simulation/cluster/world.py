@@ -162,6 +162,7 @@ class World:
         checkers.status_is_true(sight)
         checkers.transactions_are_true(sight)
         checkers.up_to_date_is_answered_for(sight)
+        checkers.up_to_date_is_of_now(sight)
         checkers.what_is_told_is_on_the_disk(sight)
         checkers.staged_is_out_of_sync(sight)
         checkers.generations_tell_of_writes(sight)
