@@ -202,6 +202,7 @@ class Primary:
             self.watch.lose_sight(now)
         self.transactions.heed(event, taken)
         if not self.logging:
+            self.transactions.failed(taken.report.failed)
             state.release(writes)
             return
         written = taken.written(state)
@@ -219,7 +220,7 @@ class Primary:
         if not unseen.total():
             return
         self.state.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
-        self.transactions.abandon(unseen)
+        self.transactions.ended_unseen(unseen)
         if self.logging:
             self.settler.unknown(unseen, now)
         if not self.logging or self.phase is Phase.SETTLING:

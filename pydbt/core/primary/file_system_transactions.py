@@ -18,6 +18,7 @@ from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.primary.completed_transactions import CompletedTransactions
 from pydbt.core.primary.events import Captured
 from pydbt.core.primary.intake import NANOSECONDS, Taken
+from pydbt.core.primary.lost_commits import FAILED, UNSEEN, LostCommits
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
@@ -62,6 +63,8 @@ class FileSystemTransactions:
         self._state = state
         self._submitted: deque[CommittedTransaction] = deque()
         self._committed: deque[NamedTransaction] = deque()
+        self._given_up: deque[CommittedTransaction] = deque(maxlen=MAX_WAITING)  # with the stream
+        self.lost = LostCommits()
         self._read: ReadTransaction | None = None  # from the disk, when the stream has told none
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
@@ -73,7 +76,7 @@ class FileSystemTransactions:
     def insert(self, event: Captured, taken: Taken, written: Runs) -> bool:
         """INSERT of a batch of writes, with the transactions that ended in it (Fig. 2). False: the log is full."""
         if not len(written.firsts):
-            self.abandon(taken.report.failed)
+            self.failed(taken.report.failed)
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
         found = self._found(event, taken) if event.ended else []
@@ -91,10 +94,11 @@ class FileSystemTransactions:
         self._submitted.extend(found)
         names = [one.named for one in found]
         self._inserted.extend(names)
+        self.lost.given_again(names)
         self.for_history.ended(names, taken.report)
         while len(self._submitted) > MAX_WAITING:
             self._submitted.popleft()
-        self.abandon(taken.report.failed)
+        self.failed(taken.report.failed)
         return True
 
     def _found(self, event: Captured, taken: Taken) -> list[CommittedTransaction]:
@@ -158,24 +162,43 @@ class FileSystemTransactions:
     def _renew(self, taken: Taken) -> None:
         state, before = self._state, taken.segment.first_sequence - 1
         state.tracker.log.abandon_uncommitted(state.acknowledged)
+        for one in (*self._given_up, *self._submitted):
+            self.lost.add(one.named, UNSEEN)
+        self.lost.forget_names()
+        self._given_up.clear()
         self._submitted.clear()
         self._committed.clear()
         self.for_history.forget()
         self.newest = self.held = self._read = None
         self._none_yet = NamedTransaction("", 0, None, state.now, before, 0, before)
 
-    def abandon(self, blocks: Runs) -> None:
-        """Writes to these blocks have failed, or have ended unseen: no transaction with such a block is known to be complete."""
-        if not len(blocks.firsts) or not self._submitted:
-            return
-        state, kept = self._state, deque[CommittedTransaction]()
-        for one, hit in zip(self._submitted, _touched(blocks, self._submitted).tolist(), strict=True):
-            if hit:
-                sequence = one.named.sequence
-                state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
-            else:
-                kept.append(one)
-        self._submitted = kept
+    def failed(self, blocks: Runs) -> None:
+        """Writes to these blocks have failed: no transaction with such a block is complete."""
+        self._abandon(blocks, FAILED)
+
+    def ended_unseen(self, blocks: Runs) -> None:
+        """Writes to these blocks have ended, nobody knows how: no transaction with such a block is known to be complete."""
+        self._abandon(blocks, UNSEEN)
+
+    def _abandon(self, blocks: Runs, reason: str) -> None:
+        state = self._state
+        for one in self._taken(self._given_up, blocks):
+            self.lost.add(one.named, reason)
+        for one in self._taken(self._submitted, blocks):
+            sequence = one.named.sequence
+            state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
+            self.lost.add(one.named, reason)
+
+    @staticmethod
+    def _taken(waiting: deque[CommittedTransaction], blocks: Runs) -> list[CommittedTransaction]:
+        """Those with one of these blocks, taken away."""
+        if not waiting or not len(blocks.firsts):
+            return []
+        touched = _touched(blocks, waiting).tolist()
+        every = list(waiting)
+        waiting.clear()
+        waiting.extend(one for one, hit in zip(every, touched, strict=True) if not hit)
+        return [one for one, hit in zip(every, touched, strict=True) if hit]
 
     # --- what becomes of them -----------------------------------------------------------------------------
     def advance(self) -> None:
@@ -183,7 +206,10 @@ class FileSystemTransactions:
         state = self._state
         if state.mode in SYNCING_MODES:
             self.held = None  # nobody knows which transaction the image of this resynchronization will hold
+        if self._given_up:
+            _take_completed(state, self._given_up)
         if not state.payload_on:  # the stream was discarded, and the log is not seen
+            self._given_up.extend(self._submitted)
             self._submitted.clear()
             self._committed.clear()
             self.for_history.forget()
@@ -221,15 +247,8 @@ class FileSystemTransactions:
             self._committed.append(named)
 
     def _commit(self) -> None:
-        state, waiting = self._state, self._submitted
-        if not state.in_flight.certain:
-            return
-        completed = len(waiting)
-        if not state.in_flight.empty:
-            busy = _touched(state.in_flight.extents(), waiting)
-            completed = int(busy.argmax()) if busy.any() else completed
-        if completed:
-            named = [waiting.popleft().named for _ in range(completed)]
+        state = self._state
+        if named := _take_completed(state, self._submitted):
             self._committed.extend(named)
             self.for_history.completed(named)
             while len(self._committed) > MAX_WAITING:
@@ -262,6 +281,17 @@ class FileSystemTransactions:
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
         return TransactionsStatus(self.newest, self.held if self._is_sure else None)
+
+
+def _take_completed(state: State, waiting: deque[CommittedTransaction]) -> list[NamedTransaction]:
+    """The first of them up to one of which a write is in flight, taken away."""
+    if not state.in_flight.certain:
+        return []
+    completed = len(waiting)
+    if not state.in_flight.empty:
+        busy = _touched(state.in_flight.extents(), waiting)
+        completed = int(busy.argmax()) if busy.any() else completed
+    return [waiting.popleft().named for _ in range(completed)]
 
 
 def _blocks_of(runs: Sequence[tuple[int, int]], block_bytes: int) -> Runs:
