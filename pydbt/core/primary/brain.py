@@ -202,7 +202,6 @@ class Primary:
             self.watch.lose_sight(now)
         self.transactions.heed(event, taken)
         if not self.logging:
-            self.transactions.failed(taken.report.failed)
             state.release(writes)
             return
         written = taken.written(state)

@@ -64,6 +64,7 @@ class FileSystemTransactions:
         self._submitted: deque[CommittedTransaction] = deque()
         self._committed: deque[NamedTransaction] = deque()
         self._given_up: deque[CommittedTransaction] = deque(maxlen=MAX_WAITING)  # with the stream
+        self._left_out: tuple[Captured, Taken] | None = None  # the batch that has not entered the log, so far
         self.lost = LostCommits()
         self._read: ReadTransaction | None = None  # from the disk, when the stream has told none
         self.newest: NamedTransaction | None = None
@@ -76,6 +77,7 @@ class FileSystemTransactions:
     def insert(self, event: Captured, taken: Taken, written: Runs) -> bool:
         """INSERT of a batch of writes, with the transactions that ended in it (Fig. 2). False: the log is full."""
         if not len(written.firsts):
+            self._left_out = None
             self.failed(taken.report.failed)
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
@@ -91,6 +93,7 @@ class FileSystemTransactions:
         rows = self._with_transactions(writes, found)
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
+        self._left_out = None
         self._submitted.extend(found)
         names = [one.named for one in found]
         self._inserted.extend(names)
@@ -154,6 +157,7 @@ class FileSystemTransactions:
 
         One that was read from the disk counts where no other is known.
         """
+        self._left_out = (event, taken)
         if event.renewed:
             self._renew(taken)
         if event.read is not None and self.unknown:
@@ -206,6 +210,8 @@ class FileSystemTransactions:
         state = self._state
         if state.mode in SYNCING_MODES:
             self.held = None  # nobody knows which transaction the image of this resynchronization will hold
+        if self._left_out is not None:
+            self._pass_over(*self._left_out)
         if self._given_up:
             _take_completed(state, self._given_up)
         if not state.payload_on:  # the stream was discarded, and the log is not seen
@@ -215,10 +221,11 @@ class FileSystemTransactions:
             self.for_history.forget()
             self.newest = self._read = None
             return
-        if self._read is not None:
-            self._take_read(self._read)
-        if self._submitted:
-            self._commit()
+        if not self._given_up:  # else an earlier one is in flight
+            if self._read is not None:
+                self._take_read(self._read)
+            if self._submitted:
+                self._commit()
         self.for_history.advance()
         waiting = self._committed
         if not waiting or state.mode is not Mode.NORMAL or waiting[0].sequence > state.acknowledged:
@@ -228,6 +235,14 @@ class FileSystemTransactions:
         oldest = state.unsettled.oldest_sequence()
         while waiting and waiting[0].sequence <= state.acknowledged and _is_settled(waiting[0], oldest):
             self.held, self._none_yet = waiting.popleft(), None
+
+    def _pass_over(self, event: Captured, taken: Taken) -> None:
+        """A batch that does not enter the log: the stream is given up with it, or is another secondary's. What it tells of
+        commits that fail counts all the same: who is complete to a later transaction one day lacks these."""
+        self._left_out = None
+        if event.ended:
+            self._given_up.extend(self._found(event, taken))
+        self.failed(taken.report.failed)
 
     def _take_read(self, read: ReadTransaction) -> None:
         """Everything that the read has seen was submitted by now, and of the log all has completed: it is a write like any other.

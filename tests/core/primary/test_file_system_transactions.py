@@ -193,10 +193,35 @@ def test_one_that_fails_after_the_stream_was_given_up_is_lost_and_one_that_compl
         made = records((COMPLETE, block))
         for place, flag in flags.items():
             made["flags"][place] = flag
-        taken = take_in(story.state, Captured(made, story.state.position + 1, 0), 4.0)
-        story.transactions.failed(taken.report.failed)
+        event = Captured(made, story.state.position + 1, 0)
+        story.transactions.heed(event, take_in(story.state, event, 4.0))
         story.transactions.advance()
     assert story_lost(story) == {8: FAILED} and story.told() == (None, None)
+
+
+def test_a_commit_that_fails_in_the_batch_that_does_not_enter_the_log_is_lost_and_so_is_one_that_ends_there() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    for number, flags in ((8, {0: RecordFlag.ERROR}), (9, {0: RecordFlag.ERROR})):
+        made = records((COMPLETE, number - 7), (SUBMIT, number - 6))
+        for place, flag in flags.items():
+            made["flags"][place] = flag
+        event = Captured(made, story.state.position + 2, 0, (ended(1, number, number - 6),))
+        story.transactions.heed(event, take_in(story.state, event, 4.0))
+        story.transactions.advance()
+    assert story_lost(story) == {7: FAILED, 8: FAILED}
+
+
+def test_none_is_told_to_be_committed_while_one_that_was_given_up_with_the_stream_is_in_flight() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
+    story.transactions.advance()
+    story.state.payload_on, story.state.mode = True, Mode.NORMAL
+    story.batch((SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 8, 2),))
+    assert story.told() == (None, None)
+    story.batch((COMPLETE, 1))
+    assert story.told() == ("8", None) and story_lost(story) == {}
 
 
 def test_those_of_another_file_system_are_lost_with_their_names_where_their_end_was_not_seen() -> None:
