@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass, field
 
 from pydbt.core.transactions.transaction import (
+    NOTHING_NAMED,
     JournalTransaction,
     RunsOfTransaction,
     TransactionState,
@@ -52,7 +53,7 @@ class _Checkpoint:
     regions_left: int = 0
     in_format: bool = False
     named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
-    revoked: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    revoked: RunsOfTransaction = NOTHING_NAMED
     damage: str = ""
 
 
@@ -242,8 +243,11 @@ class XfsLog:
             return
         one.regions_left = regions - 1
         run, cancelled = self._run_of(kind, content, order)
-        if run is not None:
-            (one.revoked if cancelled else one.named).add_run(*run)
+        if run is None:
+            return
+        if cancelled and one.revoked is NOTHING_NAMED:
+            one.revoked = RunsOfTransaction()
+        (one.revoked if cancelled else one.named).add_run(*run)
 
     def _run_of(self, kind: int, content: bytes, order: str) -> tuple[tuple[int, int] | None, bool]:
         """The run that an item changes, and whether it is cancelled by it; None for items that name no blocks."""
