@@ -49,7 +49,7 @@ def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:
         made.join(slot, Joining(CONFIG))
     ended = [known(one, TransactionState.ABANDONED if one == 3 else TransactionState.COMMITTED) for one in range(1, 6)]
     made.transactions = SimpleNamespace(
-        file_system="ext4", problem=problem, per_second=lambda now: 2.0,
+        file_system="ext4", problem=problem, per_second=lambda now: 2.0, oldest_kept=1,
         recent=lambda after: [one for one in ended if one.ordinal > after],
     )  # fmt: skip
     for brain in made.brains:
@@ -62,7 +62,7 @@ def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:
 def test_each_is_told_with_its_state(tmp_path: Path) -> None:
     answer = ended_transactions(volume(tmp_path), 0)
     assert (answer["unit"], answer["reason"], answer["file_system"]) == ("file-system", "", "ext4")
-    assert (answer["done_through"], answer["committed_through"]) == (2, 4)
+    assert (answer["done_through"], answer["committed_through"], answer["oldest_kept"]) == (2, 4, 1)
     states = [(one["transaction"], one["state"]) for one in answer["transactions"]]
     assert states == [
         ("101", "done"),

@@ -18,6 +18,7 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
     """Those with an ordinal above ``after``, as far as they are kept, the oldest first, and what they are transactions of.
 
     ``done_through``, ``committed_through``: ordinals up to which every secondary holds them, and their commits have completed.
+    ``oldest_kept``: those with a lower one are not kept any more.
     """
     report, watch = transactions_report(volume), volume.transactions
     told = [brain.transactions.status() for brain in volume.brains]
@@ -33,6 +34,7 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
         "file_system": report.file_system,
         "done_through": done,
         "committed_through": committed,
+        "oldest_kept": 1 if watch is None else watch.oldest_kept,
         "transactions": [
             _entry(one, _state(one, done, committed, lost), lost.get(one.ordinal, ""), now) for one in known
         ],

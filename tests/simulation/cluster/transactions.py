@@ -63,6 +63,10 @@ class SimTransactions:
     def recent(self, after: int = 0) -> list[KnownTransaction]:
         return [one for one in self._ended if one.ordinal > after]
 
+    @property
+    def oldest_kept(self) -> int:
+        return self._ended[0].ordinal if self._ended else 1
+
     def take_renewed(self) -> bool:
         return False
 
