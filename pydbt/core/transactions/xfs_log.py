@@ -210,8 +210,8 @@ class XfsLog:
         return ended
 
     def _reach_back(self, one: _Checkpoint, record: XfsRecord) -> None:
-        """Recovery reaches a checkpoint only when all records before it have come to the disk, too: in a stream it is not complete
-        without those behind the last record that ended one, which belong to none that is told."""
+        """Recovery reaches a checkpoint only when all records before it have come to the disk, too: in a stream it needs those
+        behind the last record that ended one, which belong to none that is told."""
         behind, self._told_behind = self._told_behind, self._behind(record)
         if self._follows_stream and behind is not None and behind < one.lsn:
             one.first_lsn = behind
