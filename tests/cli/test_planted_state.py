@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
+from pydbt.store.mark_file import MARK_FILE_NAME
 
 from pydbt.cli.cluster import agent, node, process
 from pydbt.cli.group import cli, execute
@@ -33,7 +34,6 @@ from pydbt.store.gate_file import GATE_FILE_NAME
 from pydbt.store.lock import LOCK_NAME
 from pydbt.store.map_file import save_map
 from pydbt.store.map_image import MapHeader
-from pydbt.store.mark_file import MARK_FILE_NAME
 from pydbt.store.marks_file import MARKS_FILE_NAME
 from pydbt.store.open_handover_file import OPEN_HANDOVER_NAME
 from pydbt.store.reached import REACHED_FILE_NAME

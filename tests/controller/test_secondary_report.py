@@ -50,7 +50,7 @@ REPORT = SecondaryServiceReport(
     transactions=ReplicaTransactions(
         ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
     ),
-    marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
+    marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0, True),),
     handover=None,
     divergence=None,
 )
@@ -113,6 +113,7 @@ JSON = {
             "synced": True,
             "partly": False,
             "uncertain_bytes": 0,
+            "resynchronized": True,
         }
     ],
     "handover": None,

@@ -219,7 +219,7 @@ class Primary:
         if not unseen.total():
             return
         self.state.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
-        self.transactions.abandon(unseen)
+        self.transactions.ended_unseen(unseen)
         if self.logging:
             self.settler.unknown(unseen, now)
         if not self.logging or self.phase is Phase.SETTLING:

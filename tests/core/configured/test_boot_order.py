@@ -191,7 +191,9 @@ def test_each_mount_of_the_volume_is_ordered_or_named_and_the_order_has_no_circl
     assert not {mount.unit for mount in found if mount.point in needed} & before
 
 
-def test_a_device_that_encryption_makes_is_taken_away_after_the_closing_record_by_whatever_name_the_volume_goes() -> None:
+def test_a_device_that_encryption_makes_is_taken_away_after_the_closing_record_by_whatever_name_the_volume_goes() -> (
+    None
+):
     """``systemd-cryptsetup@data`` comes before this target, and so ends behind it."""
     for source in ("/dev/mapper/secret", "/dev/disk/by-uuid/1-2"):
         volume = ArmedVolume("data", source, frozenset({"/dev/mapper/secret", "/dev/disk/by-uuid/1-2", "/dev/dm-0"}))

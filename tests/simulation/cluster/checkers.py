@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pydbt.controller.primary.transaction_commands import ended_transactions
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.protocol.generations import Verdict, verdict
@@ -170,6 +171,7 @@ def transactions_are_true(sight: Sight) -> None:
                 raise Violation("a transaction that is told is committed", f"write {one.number} is in flight")
         if node.noticed == node.put_backs and node.engine is not None and told.held is not None:
             _is_there(world, node, watch.places[told.held.number], epoch, told.held.sequence, told.held.number)
+    _listed_are_true(world, sight)
     for node in world.secondaries:
         if node.engine is None or node.noticed != node.put_backs:
             continue
@@ -177,6 +179,29 @@ def transactions_are_true(sight: Sight) -> None:
         report = brain.watch.transactions.report(world.clock.now, consistent=brain.record.consistent)
         if (one := report.transaction) is not None and int(one.name) in watch.places:
             _is_there(world, node, watch.places[int(one.name)], int(one.epoch, 16), one.sequence, int(one.name))
+
+
+def _listed_are_true(world: World, sight: Sight) -> None:
+    """What ``controller transactions`` lists as committed has ended well, and as done is on every secondary too."""
+    volume, kernel, promise = world.primary.loop.volume, world.kernel, "a listed transaction is what it is told to be"
+    told = [(brain.transactions.newest, brain.transactions.held) for brain in volume.brains]
+    if not volume.transactions.recent() or told == world.listed:
+        return
+    world.listed = told
+    for entry in ended_transactions(volume, 0)["transactions"]:
+        number = entry["ordinal"]
+        if entry["state"] not in ("committed", "done"):
+            continue
+        write = kernel.era.by_order[number]
+        if write.failed or number in kernel.flying:
+            raise Violation(promise, f"write {number}, which failed or is in flight, is {entry['state']}")
+        for node, _ in sight.peers if entry["state"] == "done" else ():
+            if node.noticed != node.put_backs or node.engine is None:
+                continue
+            for sector in range(write.sector, write.sector + write.sectors):
+                tag = tags(node.shadow, sector)
+                if tag not in kernel.era.legal(sector, number, kernel.submitted):
+                    raise Violation(promise, told_words(node.name, kernel.era, sector, tag, number, kernel.submitted))
 
 
 def _is_there(

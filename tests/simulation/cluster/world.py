@@ -76,6 +76,9 @@ class World:
         self._heal_until = 0.0
         self._heal_steps = 0
         self.steps = 0
+        self.listed: list[
+            tuple[object, object]
+        ] = []  # what the list of transactions went by when it was last looked at
         self.unread = np.zeros(self.geometry.block_count, bool)  # blocks that could not be read for a while
         self._committed: dict[int, tuple[int, int]] = {}
         self._backup_floors: dict[int, tuple[Era, int]] = {}
