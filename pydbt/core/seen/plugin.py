@@ -141,7 +141,9 @@ def _state_of(status: View, age_s: float | None, limits: Limits) -> tuple[Plugin
         return PluginState.CRITICAL, ""
     is_usable = status.text("replica_state") in ("consistent", IN_SYNC_STATE, "outdated")
     if level is Level.BAD:
-        return PluginState.WARNING, "" if is_usable else "the replica cannot be used"
+        is_cut_off = is_running and not status.flag("connected") and not status.text("connection_problem")
+        why = "not connected" if is_cut_off else ""
+        return PluginState.WARNING, why if is_usable else "the replica cannot be used"
     if age_s is None or level is Level.UNKNOWN:
         return PluginState.UNKNOWN, ""
     if not is_running:

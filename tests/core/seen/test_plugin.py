@@ -87,6 +87,17 @@ def test_nothing_that_the_page_calls_otherwise_than_good_or_behind_is_ok(status:
         assert state is PluginState.OK
 
 
+def test_a_warning_says_what_is_bad_although_the_age_is_not() -> None:
+    for changes, words in (
+        ({"connected": None}, "not connected: up to date; normal"),
+        ({"connected": False, "connection_problem": "no route"}, "up to date; normal; not connected: no route"),
+        ({"persist_problem": "no space left"}, "up to date; normal; the map cannot be saved: no space left"),
+        ({"replica_state": "inconsistent"}, "the replica cannot be used: "),
+    ):
+        status = View({**WELL, "mode_since": None, "lag_seconds": 0.1, **changes})
+        assert judged("vda3", status, NOW, LIMITS).words.startswith(words)
+
+
 def age_of_image(running: bool, saved_at: str | None = None, **primary_of_it: Any) -> float | None:
     status = View({**secondary(connected=False, primary=primary_of_it), "running": running, "saved_at": saved_at})
     return judged("vdb", status, NOW, LIMITS).age_s
