@@ -233,6 +233,8 @@ def test_no_answer_tells_of_more_than_a_killed_secondary_holds(
             print(f"{moment}: {len(lacking.blocks)} writes were missing; {len(primary)} and {len(secondary)} answers")
             assert len(lacking.blocks) and samples
             assert complaints(lacking, samples) == []
+            if moment == "cut":
+                both.wire.mend()
             both.start_secondary()
             both.wait()
             blank(device.path)

@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 # Quiet, and without its sandbox: tests run as root. Playwright gives each start a folder of its own for the user's data.
 FLAGS = (
@@ -23,6 +24,8 @@ FLAGS = (
 )
 SIZES = {"phone": (390, 844), "tablet": (820, 1180), "laptop": (1280, 800), "wide": (1920, 1080)}
 PATIENCE_MS = 60_000
+_LOADS = 4
+_CUT_OFF = "net::ERR_NETWORK_CHANGED"
 
 
 @contextlib.contextmanager
@@ -49,6 +52,7 @@ class Tab:
         self.origin = origin
         self.wrong: list[str] = []
         self.expected: tuple[str, ...] = ()
+        self._was_cut_off = False
         scheme_option: Any = scheme
         self._context = browser.new_context(
             viewport={"width": width, "height": height}, color_scheme=scheme_option, **options
@@ -61,9 +65,22 @@ class Tab:
         self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog: {dialog.message}"))
 
     def go(self, path: str = "") -> None:
-        """Opens the page, or a view of it: the path is what follows ``#/``."""
-        self.page.goto(f"{self.origin}/#/{path}")
-        self.page.wait_for_selector("body[data-link=live]")
+        """Opens the page, or a view of it: the path is what follows ``#/``.
+
+        Chromium gives up what it loads when the machine gets or loses a network card, as it does by other tests. Then the page
+        is opened again.
+        """
+        for more in reversed(range(_LOADS)):
+            self._was_cut_off = False
+            try:
+                self.page.goto(f"{self.origin}/#/{path}")
+                self.page.wait_for_selector(
+                    "body[data-link=live]", timeout=PATIENCE_MS / _LOADS if more else PATIENCE_MS
+                )
+                return
+            except PlaywrightError as error:
+                if not more or not (self._was_cut_off or _CUT_OFF in str(error)):
+                    raise
 
     def close(self) -> None:
         """AssertionError when anything went wrong in the tab."""
@@ -72,7 +89,9 @@ class Tab:
         assert not wrong, wrong
 
     def _told(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if _CUT_OFF in message.text:
+            self._was_cut_off = True
+        elif message.type in ("error", "warning"):
             self.wrong.append(f"console: {message.text}")
 
     def _asked(self, request: Request) -> None:
