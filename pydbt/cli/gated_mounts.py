@@ -1,7 +1,8 @@
-"""The lines of ``/etc/fstab`` that mount a configured volume: each is to wait for the gate of the volume."""
+"""What mounts a configured volume at a boot, by ``/etc/fstab`` and by units: each mount is to wait for the gate of the volume."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -9,10 +10,14 @@ from pathlib import Path
 
 from pydbt.cli.config_check import identity_of_place
 from pydbt.cli.volume_files import VolumeFile, volume_files, volumes_folder
+from pydbt.controller.boot_files import mounts_at_boot, read_short
 from pydbt.core.configured.boot_order import ArmedVolume
-from pydbt.core.configured.fstab import FSTAB, mounts_in_fstab
+from pydbt.core.configured.fstab import AUTOMOUNT, FSTAB, PlannedMount, mounts_in_fstab, swaps_in_fstab
 from pydbt.core.configured.gate_units import gate_unit, needed_by_gate, why_not_gated
 from pydbt.core.configured.problems import Problem
+from pydbt.core.errors import PydbtError
+from pydbt.device.stacking import devices_above
+from pydbt.device.sysfs import BlockDevice
 
 UNITS_OF_THIS_MACHINE = Path("/etc/systemd/system")
 _GATE = re.compile(r"pydbt-gate@([a-z0-9._-]+)\.service")
@@ -23,28 +28,87 @@ def fstab_file() -> Path:
     return Path(os.environ.get("SYSTEMD_FSTAB") or FSTAB)
 
 
-def ungated_mounts(volumes: Iterable[VolumeFile]) -> Iterator[Problem]:
-    """Each line that would mount a volume before its secondaries can be asked. A file that cannot be read has no lines."""
-    gated = {
-        identity_of_place(volume.place): volume
+def ungated_mounts(volumes: Iterable[VolumeFile], folder: Path = UNITS_OF_THIS_MACHINE) -> Iterator[Problem]:
+    """What would mount a volume, or write to it, at a boot before its secondaries can be asked: lines of ``fstab`` and units.
+
+    Also what lies on a volume: on a partition of it, or on encryption, LVM or RAID above it. A file that cannot be read has no
+    lines. ``folder`` has this machine's own drop-ins.
+    """
+    gated = [
+        (volume, place)
         for volume in volumes
-        if volume.role == "run" and volume.place is not None and volume.table.get("no-gate") is not True
-    }
+        if volume.role == "run" and (place := volume.place) is not None and volume.table.get("no-gate") is not True
+    ]
     try:
         text = fstab_file().read_text(encoding="utf-8", errors="surrogateescape") if gated else ""
     except OSError:
-        return
+        text = ""
+    own: dict[object, VolumeFile] = {identity_of_place(place): volume for volume, place in gated}
+    above = {number: volume for volume, place in gated for number in _above(place) if number not in own}
     mounts = mounts_in_fstab(text)
-    for mount in mounts:
-        place = mount.device or (mount.spec if mount.spec.startswith("/") else "")
-        volume = gated.get(identity_of_place(Path(place))) if place else None
-        if volume is None:
+    units = [mount for mount in mounts_at_boot() if not mount.line] if gated else []
+    for mount in (*mounts, *units):
+        found = identity_of_place(Path(mount.device or mount.spec)) if _is_path(mount) else None
+        volume = own.get(found) or above.get(found)
+        if volume is None or _is_late(mount) or _requires_gate(mount, volume.name, folder):
             continue
-        words = why_not_gated(mount.options)
-        if not words and needed_by_gate(_with_name(volume, mount.device), mounts):
-            words = f"expected the state directory {volume.state_dir} elsewhere: the gate needs it before this mount"
+        words = _why_ungated(mount, volume, mounts, lies_on_it=found in above)
         if words:
-            yield Problem(str(fstab_file()), mount.line, f"{mount.point} (volume {volume.name})", "", words)
+            file, what = (
+                (str(fstab_file()), mount.point) if mount.line else (mount.where.rpartition(" in ")[2], mount.point)
+            )
+            yield Problem(file, mount.line, f"{what} (volume {volume.name})", "", words)
+    for number, device in swaps_in_fstab(text):
+        found = identity_of_place(Path(device))
+        if (volume := own.get(found) or above.get(found)) is not None:
+            words = "expected no swap on this volume: it is written at a boot before the gate has asked anybody"
+            yield Problem(str(fstab_file()), number, f"swap (volume {volume.name})", "", words)
+
+
+def _is_late(mount: PlannedMount) -> bool:
+    """Whether a person or program asks for it by name, when everything is up."""
+    return not mount.at_boot and AUTOMOUNT not in mount.options
+
+
+def _is_path(mount: PlannedMount) -> bool:
+    return bool(mount.device) or mount.spec.startswith("/")
+
+
+def _above(place: Path) -> Iterator[object]:
+    """As ``identity_of_place`` of everything that lies on a device: its partitions, and what is built on it."""
+    with contextlib.suppress(PydbtError, OSError):
+        for device in devices_above(BlockDevice.identify(place)):
+            yield "device", os.makedev(device.major, device.minor)
+
+
+def _why_ungated(mount: PlannedMount, volume: VolumeFile, mounts: list[PlannedMount], *, lies_on_it: bool) -> str:
+    """What is wrong with a mount that no drop-in of this machine has wait; empty when nothing is."""
+    if lies_on_it:
+        return (
+            f"expected a drop-in of your own that requires {gate_unit(volume.name)}, for this mount and for its check: it lies "
+            f"on {volume.place}, and pydbt-generator knows the mounts of that alone (or set no-gate = true in the volume's file)"
+        )
+    if not mount.line:
+        return (
+            f"expected a drop-in of your own that requires {gate_unit(volume.name)}: pydbt-generator makes them for lines of "
+            "fstab alone (or set no-gate = true in the volume's file)"
+        )
+    words = why_not_gated(mount.options)
+    if not words and needed_by_gate(_with_name(volume, mount.device), mounts):
+        words = f"expected the state directory {volume.state_dir} elsewhere: the gate needs it before this mount"
+    return words
+
+
+def _requires_gate(mount: PlannedMount, name: str, folder: Path) -> bool:
+    """Whether a person has the unit of a mount require the gate."""
+    own = [Path(mount.where.rpartition(" in ")[2])] if not mount.line else []
+    for path in (*own, *sorted((folder / f"{mount.unit}.d").glob("*.conf"))):
+        with contextlib.suppress(OSError):
+            for line in (read_short(path) or "").split("\n"):
+                key, _, units = line.strip().partition("=")
+                if key in ("Requires", "BindsTo") and gate_unit(name) in units.split():
+                    return True
+    return False
 
 
 def gates_of_nobody(folder: Path = UNITS_OF_THIS_MACHINE) -> Iterator[Problem]:

@@ -161,10 +161,14 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
         # Only now: no other command needs it.
         from pydbt.controller.secondary.service import run_secondary
 
-        code = run_secondary(options)
+        outcome = run_secondary(options)
     if options.replay_only:
         read_partitions_again(target)  # it may be used now
-    return code
+    if isinstance(outcome, SecondaryOptions):
+        from pydbt.controller.secondary.promoted import after_a_promotion
+
+        return after_a_promotion(outcome)
+    return outcome
 
 
 def _promoted_since(state_dir: Path) -> str:

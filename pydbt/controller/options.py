@@ -208,6 +208,7 @@ class SecondaryOptions:
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
     ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
+    ``until_promoted``: it ends when its replica was promoted; else the same process then tells the old primary of it.
     ``hooks`` and ``volume_file`` are as of a primary.
     """
 
@@ -226,6 +227,7 @@ class SecondaryOptions:
     new_peer_key: bool = False
     accept_sectors: bool = False
     accept_target: bool = False
+    until_promoted: bool = True
     hooks: Hooks = NO_HOOKS
     volume_file: Path | None = None
     listener: Listener | None = field(default=None, compare=False, repr=False)

@@ -26,6 +26,7 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.device.target import Target, names_of
 from pydbt.posix.atomic import remove_file
 from pydbt.store.gate_file import GATE_FILE_NAME
+from pydbt.store.gate_question_file import forget_gate_question
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.open_handover_file import as_of_now, forget_open_handover, load_open_handover, save_open_handover
@@ -178,6 +179,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         save_open_handover(state_dir, as_of_now(OpenHandover(HandoverStage.GIVEN, handed_to)))
     else:
         forget_open_handover(state_dir)
+    forget_gate_question(state_dir)
     save_record(state_dir, record)  # from here on it is a replica, and nothing that fails may say that it is not
     names = [(one.map_name, one.intent_name, one.free_name) for one in state.secondaries]
     for name in (VOLUME_FILE_NAME, GATE_FILE_NAME, *(name for of_one in names for name in of_one)):

@@ -65,7 +65,7 @@ def forbid_core_dumps() -> None:
 
 
 def keep_only(kept: Collection[Capability], *, runs_programs: bool) -> None:
-    """Give up every capability but these. OSError when the kernel refuses it.
+    """Give up every capability but these. OSError when the kernel refuses it. One that was given up before stays so.
 
     With ``runs_programs`` a program that this process runs as root has its own again; without, nothing that it could run has.
     """
@@ -75,19 +75,21 @@ def keep_only(kept: Collection[Capability], *, runs_programs: bool) -> None:
 
     if os.geteuid() == 0:
         if not runs_programs:
+            bounding = _own("CapBnd:")
             for number in range(_last_capability() + 1):
-                if number not in kept:
+                if number not in kept and bounding >> number & 1:
                     libc.prctl(_PR_CAPBSET_DROP, number)
-        mask = sum(1 << number for number in kept) & _permitted()
+        mask = sum(1 << number for number in kept) & _own("CapPrm:")
         low, high = mask & 0xFFFFFFFF, mask >> 32
         libc.capset(struct.pack("<Ii", _VERSION_3, 0), struct.pack("<6I", low, low, 0, high, high, 0))
     if not runs_programs:
         libc.prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-def _permitted() -> int:
+def _own(name: str) -> int:
+    """A set of capabilities of this thread."""
     with open("/proc/thread-self/status", encoding="ascii", errors="replace") as status:
-        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm:"))
+        return next(int(line.split()[1], 16) for line in status if line.startswith(name))
 
 
 def _last_capability() -> int:

@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 import pytest
 
-from pydbt.cli import serving
-from pydbt.cli.gated_mounts import gates_of_nobody
+from pydbt.cli import gated_mounts, serving
+from pydbt.cli.gated_mounts import gates_of_nobody, ungated_mounts
 from pydbt.cli.group import cli, execute
 from pydbt.cli.supervising import configured
+from pydbt.cli.volume_files import read_volume
 from pydbt.controller.state_dir import ALLOW_MEMORY
+from pydbt.core.configured.fstab import mount_of_unit
 from pydbt.core.errors import UsageError
 from pydbt.posix import libc
-from tests.lab.disks import image
+from tests.lab.disks import image, loop_device, partition_of
 from tests.lab.programs import Outcome
 
 RIGHT = '[run]\nsource = "/dev/vda3"\nsecondary = "10.0.0.2:7790"\ninsecure = true\n'
@@ -297,11 +299,59 @@ def test_a_line_of_fstab_that_mounts_a_volume_before_its_gate_is_one_line_with_i
     assert found.code == 2 and found.output.startswith(f"{fstab} line 3: /srv data (volume data): expected _netdev")
     assert found.output.count("\n") == 1
     assert machine.run("configcheck", "data").code == 2 and machine.run("configcheck", "rep").code == 0
-    fstab.write_text(f"{link} /srv ext4 defaults,_netdev 0 2\n{link} /again ext4 noauto 0 0\n")
+    fstab.write_text(
+        f"{link} /srv ext4 defaults,_netdev 0 2\n{link} /again ext4 noauto 0 0\n{other} none swap sw 0 0\n"
+    )
     assert machine.run("configcheck").code == 0
+    fstab.write_text(
+        f"{link} /srv ext4 noauto,x-systemd.automount 0 0\n{link} none swap sw 0 0\n{link} none swap noauto\n"
+    )
+    first, second = machine.run("configcheck").output.splitlines()
+    assert first.startswith(f"{fstab} line 1: /srv (volume data): expected _netdev"), "whoever looks there mounts it"
+    assert second.startswith(f"{fstab} line 2: swap (volume data): expected no swap")
     fstab.write_text(f"{disk} /srv ext4 defaults 0 2\n")
     machine.write("data", f"{RIGHT.replace('/dev/vda3', str(disk))}no-gate = true\n")
     assert machine.run("configcheck").code == 0
+
+
+def test_a_mount_of_what_lies_on_a_gated_volume_needs_a_drop_in_of_its_own(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The generator makes none for it, whatever its options are."""
+    fstab, drop_ins = tmp_path / "fstab", tmp_path / "units"
+    monkeypatch.setenv("SYSTEMD_FSTAB", str(fstab))
+    monkeypatch.setattr(gated_mounts, "mounts_at_boot", lambda: [])
+    with loop_device(tmp_path, 8 << 20) as disk, partition_of(disk, 1, 2048, 4096) as part:
+        fstab.write_text(f"{part} /srv ext4 defaults,_netdev 0 2\n")
+        volume = read_volume(machine.write("data", RIGHT.replace("/dev/vda3", str(disk.path))))
+        (problem,) = ungated_mounts([volume], drop_ins)
+        assert (problem.line, problem.key) == (1, "/srv (volume data)") and "pydbt-gate@data.service" in problem.words
+        assert f"it lies on {disk.path}" in problem.words
+        (drop_ins / "srv.mount.d").mkdir(parents=True)
+        lines = drop_ins / "srv.mount.d/gate.conf"
+        lines.write_text("[Unit]\n# Requires=pydbt-gate@data.service\nAfter=pydbt-gate@data.service\n")
+        assert list(ungated_mounts([volume], drop_ins)) == [problem], (
+            "it is behind the gate, and does not need it to open"
+        )
+        lines.write_text("[Unit]\nRequires=network.target pydbt-gate@data.service\n")
+        assert list(ungated_mounts([volume], drop_ins)) == []
+
+
+def test_a_unit_that_mounts_a_gated_volume_needs_a_drop_in_too(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    unit, drop_ins, disk = tmp_path / "srv.mount", tmp_path / "units", image(tmp_path / "disk", 1 << 20)
+    monkeypatch.setenv("SYSTEMD_FSTAB", str(tmp_path / "none"))
+    unit.write_text(f"[Mount]\nWhat={disk}\nWhere=/srv\n")
+    monkeypatch.setattr(gated_mounts, "mounts_at_boot", lambda: [mount_of_unit(str(unit), unit.name, unit.read_text())])
+    volume = read_volume(machine.write("data", RIGHT.replace("/dev/vda3", str(disk))))
+    (problem,) = ungated_mounts([volume], drop_ins)
+    assert (problem.file, problem.line) == (str(unit), 0) and "for lines of fstab alone" in problem.words
+    (drop_ins / "srv.mount.d").mkdir(parents=True)
+    (drop_ins / "srv.mount.d/gate.conf").write_text("[Unit]\nBindsTo=pydbt-gate@data.service\n")
+    assert list(ungated_mounts([volume], drop_ins)) == []
+    machine.write("data", f"{RIGHT.replace('/dev/vda3', str(disk))}no-gate = true\n")
+    assert list(ungated_mounts([read_volume(volume.path)], tmp_path / "nothing")) == []
 
 
 def test_a_mount_that_holds_the_state_its_gate_needs_is_an_error(

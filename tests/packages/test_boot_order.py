@@ -180,6 +180,8 @@ def test_the_order_names_the_units_of_systemd_s_generator_and_systemd_takes_it(b
     assert {"systemd-fsck@dev-disk-by\\x2duuid-1\\x2d2.service", "systemd-fsck@dev-vda3.service"} <= checks & set(
         before
     )
+    made = {name for name in points for name in re.findall(r"^After=(blockdev@.*)$", units[name], re.MULTILINE)}
+    assert made and made <= set(re.findall(r"^After=(.*)$", order, re.MULTILINE)), "behind what makes the device"
     assert not verify(tmp_path / "normal", "pydbt-arm@data.service", "pydbt@data.service", *sorted(units))
 
 

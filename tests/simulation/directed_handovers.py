@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.role import ASKS_ROLE
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.open_handover import HandoverStage
+from pydbt.core.secondary.promotion import why_not_promote
+from pydbt.core.secondary.replica import ReplicaState
 from tests.core.secondary.test_open_handover import Side, kinds
-from tests.core.secondary.test_takeover import ASK, FINAL
+from tests.core.secondary.test_takeover import ASK, FINAL, HELLO
 
 
 def who_is_asked_to_take_over_can_tell_it_after_a_kill() -> None:
@@ -30,7 +34,21 @@ def the_last_word_of_a_primary_leaves_the_question_open() -> None:
     assert side.stage is HandoverStage.ASKED
 
 
+def a_primary_that_asked_before_a_mount_counts_until_one_is_heard() -> None:
+    """It was told that this side is a replica, so that it may be mounted and written by now, and no controller runs there yet."""
+    side = Side()
+    first, *_ = side._do(e.Connected(9, replace(HELLO, features=(*HELLO.features, ASKS_ROLE)), bytes(32)), 0.0)
+    assert first == e.KeepGateQuestion(open=True), "written down before it is answered"
+    side.watch.gate_asked = "2026-01-02T16:18:58+00:00"
+    found = why_not_promote("/dev/vdb", ReplicaState.CONSISTENT, "", lives=False, gate_asked=side.watch.gate_asked)
+    assert found is not None and found.may_be_forced
+    side.connects()
+    assert e.KeepGateQuestion(open=False) in side.hears(f.Ping(1))
+
+
 STORIES: dict[str, Callable[[], None]] = {
     "who is asked to take over does not write that down": who_is_asked_to_take_over_can_tell_it_after_a_kill,
     "the last word of a primary counts as one that goes on": the_last_word_of_a_primary_leaves_the_question_open,
+    "a primary that asks before a mount is forgotten": a_primary_that_asked_before_a_mount_counts_until_one_is_heard,
+    "a primary that asked before a mount counts for ever": a_primary_that_asked_before_a_mount_counts_until_one_is_heard,
 }

@@ -310,7 +310,7 @@ def test_an_old_primary_that_boots_after_a_failover_writes_no_byte_there_and_say
         primary.power_cut(chance)
         # Refused at first: a moment ago the primary was heard.
         secondary.run("for again in 1 2 3 4 5 6 7 8 9; do controller promote data && break; sleep 5; done", PATIENCE_S)
-        start(secondary, SECONDARY)
+        assert shown(secondary, SECONDARY, "ActiveState") == "active", "it goes on, and answers the old primary"
         before = content(primary)
         primary.boot()
         wait_until(

@@ -25,6 +25,8 @@ from pydbt.core.errors import NotRunning, PydbtError, StateError
 _JOURNAL = Path("/run/systemd/journal/stdout")
 _LOG_NAME = "cluster.log"
 _LOOK_S = 0.25
+# The agent itself starts what comes after a promotion.
+_LAST_WORDS = {"run": (), "secondary": ("--until-promoted",)}
 
 
 class ProgramFailed(PydbtError):
@@ -62,7 +64,7 @@ class VolumeProcess:
             notes.bind(f"\0{name}")
             notes.settimeout(_LOOK_S)
             child = subprocess.Popen(
-                [*_logged(self._volume.name), *_program(), role, self._volume.name], cwd=self._folder(role),
+                [*_logged(self._volume.name), *_program(), role, self._volume.name, *_LAST_WORDS[role]], cwd=self._folder(role),
                 env=self._environment(role) | {"NOTIFY_SOCKET": f"@{name}"}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip

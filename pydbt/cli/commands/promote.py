@@ -22,9 +22,12 @@ from pydbt.controller.state_dir import require_state_dir
 from pydbt.core.errors import BusyError, NotRunning, StateError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import check_target
+from pydbt.store.gate_question_file import load_gate_question
 from pydbt.store.replica_state import load_record
 
 _WHY = "only a replica can be promoted"
+_ENDED = "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
+_GOES_ON = "'controller secondary' goes on: it writes nothing now, and tells the old primary of this"
 
 
 @click.command()
@@ -37,7 +40,8 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     """Make a replica a volume of its own.
 
     After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
-    code 4). A running secondary is stopped, and everything that it acknowledged is applied to TARGET. If a
+    code 4). A running secondary makes way, and everything that it acknowledged is applied to TARGET; one that runs by its
+    NAME goes on afterwards, and tells the old primary. If a
     resynchronization was under way, TARGET becomes the last consistent image before it. The command prints which of the
     two it is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
     """
@@ -58,7 +62,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         if not force:
             roles.require_no_successor(state_dir)
         status = read_saved_status(state_dir) or {}
-        _require_silence(target, status, force)
+        _require_silence(target, state_dir, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
     chosen = SecondaryOptions(
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True,
@@ -73,9 +77,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         _tell(state_dir, status)
         click.echo(printable(last_transaction_line(target)))
         click.echo(last_mark_line(state_dir))
-        click.echo(
-            "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
-        )
+        click.echo(_GOES_ON if status.get("goes_on") else _ENDED)
         if not was_running:
             click.echo("the secondary was not running: nobody here knows whether its primary still writes")
     return code
@@ -121,8 +123,8 @@ def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, A
     return status
 
 
-def _require_silence(target: Path, saved: dict[str, Any], force: bool) -> None:
-    """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary."""
+def _require_silence(target: Path, state_dir: Path, saved: dict[str, Any], force: bool) -> None:
+    """The secondary has ended: BusyError when its last status, a moment ago, had heard a living primary, or one asked it last."""
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import why_not_promote
     from pydbt.core.secondary.replica import ReplicaState
@@ -130,8 +132,10 @@ def _require_silence(target: Path, saved: dict[str, Any], force: bool) -> None:
     primary = PrimaryReport.from_values(saved.get("primary"))
     try:
         age_s = (datetime.now(UTC) - datetime.fromisoformat(str(saved.get("saved_at")))).total_seconds()
+        lives = primary.lives(age_s)
     except (ValueError, TypeError):
-        return
-    found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=primary.lives(age_s))
+        lives = False
+    asked = load_gate_question(state_dir)
+    found = why_not_promote(str(target), ReplicaState.CONSISTENT, primary.host, lives=lives, gate_asked=asked)
     if found and not force:
         raise BusyError(found.why)

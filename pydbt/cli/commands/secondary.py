@@ -39,6 +39,7 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
         stage=not given["no_stage"],
         replay_only=given["replay_only"],
         journal_limit_bytes=given["journal_size"],
+        until_promoted=given["until_promoted"],
     )
 
 
@@ -66,6 +67,9 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
     "--journal-size", type=SIZE, default="1G", show_default=True, help="Space for data that is not applied yet."
 )
 @click.option(
+    "--until-promoted", cls=OnceOption, is_flag=True, help="End when TARGET was promoted, also if a NAME is given."
+)
+@click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed."
 )
 def secondary(check: bool, **given: Any) -> int:
@@ -81,4 +85,6 @@ def secondary(check: bool, **given: Any) -> int:
         return code
     require_given(click.get_current_context(), "target", "state_dir")
     options = replace(secondary_options(given), volume_file=typed_file(), hooks=hooks_here())
+    if options.volume_file is None:  # somebody has typed all of it, and sees it end
+        options = replace(options, until_promoted=True)
     return serve_in_role(options, check, manager=ServiceManager.that_started_us())

@@ -9,11 +9,13 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import assert_never
 
 import pydbt
+from pydbt.controller.control import read_saved_status
 from pydbt.controller.log_limit import LogLimit
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.roles import JOURNAL_FOLDER, another_target, promoted
@@ -24,7 +26,8 @@ from pydbt.controller.secondary.workers import Applier, JournalWorker
 from pydbt.core.blocks.sector_table import EXTENT_BYTES, SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.errors import PydbtError, StateError, UsageError
-from pydbt.core.protocol.frames import Begin
+from pydbt.core.protocol.frames import Begin, Frame, Refuse
+from pydbt.core.protocol.role import Role
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BadBlocks
 from pydbt.core.secondary.brain import Secondary
@@ -32,18 +35,20 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, record_epoch, record_extents, record_mark
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
-from pydbt.core.secondary.primary_watch import PrimaryWatch
+from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.secondary.target_watch import TargetLook
 from pydbt.core.units import KIB, MIB, Geometry
 from pydbt.device.target import Target, may_be_copy
 from pydbt.posix.ownership import open_own
 from pydbt.store.bad_blocks_file import forget_bad_blocks, load_bad_blocks, save_bad_blocks
+from pydbt.store.gate_question_file import forget_gate_question, load_gate_question, save_gate_question
 from pydbt.store.journal_files import JournalFiles
 from pydbt.store.marks_file import load_marks, save_marks
-from pydbt.store.open_handover_file import as_of_now, forget_open_handover, save_open_handover
+from pydbt.store.open_handover_file import as_of_now, forget_open_handover, load_open_handover, save_open_handover
 from pydbt.store.reached import Reached
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.target_names import forget_target_names, load_target_names, save_target_names
@@ -235,6 +240,8 @@ class Engine:
                     self.restart = effect
                 case e.KeepHandover(found):
                     self._keep_handover(found)
+                case e.KeepGateQuestion(is_open):
+                    self.keep_gate_question(is_open)
                 case e.TakeOver():
                     self.takeover = effect
                 case _:
@@ -264,6 +271,29 @@ class Engine:
                 raise PersistFailed(str(error)) from None
             _log.warning("%s; the next start takes it for open, until its primary is heard", error)
         self.brain.watch.handover.kept = found
+
+    def answer_in_trouble(self, event: e.Connected, trouble: Refuse) -> Frame:
+        """The one frame for a primary while this engine takes no write, for the reason ``trouble``."""
+        brain = self.brain
+        answer = answer_in_trouble(event.hello, brain.record, brain.config, trouble, proven=event.proven)
+        if isinstance(answer, Role):
+            with contextlib.suppress(PersistFailed):  # this process knows it
+                self.keep_gate_question(is_open=True)
+        return answer
+
+    def keep_gate_question(self, is_open: bool) -> None:
+        """As the effect. PersistFailed: it could not be written down, and must not be answered."""
+        moment = datetime.now(UTC).isoformat(timespec="seconds") if is_open else ""
+        self.brain.watch.gate_asked = moment
+        try:
+            if is_open:
+                self._in_reserve(partial(save_gate_question, self._state_dir, moment))
+            else:
+                forget_gate_question(self._state_dir)
+        except StateError as error:
+            if is_open:
+                raise PersistFailed(str(error)) from None
+            _log.warning("%s; until it can be, a promotion after the next start takes force", error)
 
     def stay_replica(self, takeover: e.TakeOver, why: str) -> None:
         """It was told to take its primary's place, and does not. Written down before anybody hears of it, if that is possible."""
@@ -350,11 +380,21 @@ class Engine:
         ``as_of``: the moment of the primary whose image that is; empty when it is not known.
         """
         self._save(promoted(self.brain.record, self._options.target, self._state_dir, as_of))
+        if self.brain.watch.gate_asked:
+            self.keep_gate_question(is_open=False)
 
     def _reporter(
         self, report: Callable[[Engine, e.Event | BaseException], None]
     ) -> Callable[[e.Event | BaseException], None]:
         return lambda event: report(self, event)
+
+
+def watch_of(state_dir: Path) -> PrimaryWatch:
+    """What the last process has left of its primary. It lives longer than an engine."""
+    known = (read_saved_status(state_dir) or {}).get("primary")
+    return PrimaryWatch(
+        PrimaryReport.from_values(known), load_open_handover(state_dir), gate_asked=load_gate_question(state_dir)
+    )
 
 
 def _config(options: SecondaryOptions, target: Target) -> SecondaryConfig:

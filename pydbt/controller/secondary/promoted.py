@@ -28,6 +28,7 @@ from pydbt.network.arena import Arena
 from pydbt.network.listen import Listener, listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
+from pydbt.store.lock import is_in_use
 from pydbt.store.peer_pin import Unpinned
 from pydbt.store.replica_state import load_record
 
@@ -35,6 +36,8 @@ _ARENA_BYTES = 1 * MIB
 # A demotion is noticed this soon, and so is that the address is free again.
 _LOOK_S = 1.0
 _SLICE_S = 0.1
+_PATIENCE_S = 30.0
+"""A promotion begins this soon after its secondary has made way, also on a slow machine; else it was given up."""
 
 _log = logging.getLogger("pydbt")
 
@@ -63,6 +66,28 @@ def answering(listener: Listener, record: Callable[[], ReplicaRecord | None], se
     return connections
 
 
+def after_a_promotion(options: SecondaryOptions) -> int | SecondaryOptions:
+    """Go on after a secondary has made way for ``controller promote``: as ``serve_promoted`` once it is promoted.
+
+    The options when it was not promoted: this side is still a replica. Raises PydbtError.
+    """
+    options = replace(options, listener=None, accept_target=False)
+    stop = _stopped_by_signals()
+    free_since = time.monotonic()
+    while not stop.asked_within(_LOOK_S):
+        options.manager.sign_of_life()
+        record, now = load_record(options.state_dir), time.monotonic()
+        if record is not None and record.promoted:
+            return serve_promoted(options)
+        if is_in_use(options.state_dir):
+            free_since = now
+        elif now - free_since > _PATIENCE_S:
+            _log.warning("%s was not promoted after all: it goes on as a replica", options.target)
+            return options
+    options.manager.stopping()
+    return 0
+
+
 def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
     """Answer until stopped, then 0; the options when this side was demoted, and is a replica again. Raises PydbtError."""
     secure = None
@@ -70,12 +95,9 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
         check_plain_tcp(options.listen_host, options.insecure)
     else:
         secure = Secure(load_identity(options.identity), Unpinned(options.peer))
-    stop = _Stop()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.ask())
-        if secure is not None:
-            signal.signal(signal.SIGHUP, lambda *_: _reload(secure))
+    stop = _stopped_by_signals()
+    if secure is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGHUP, lambda *_: _reload(secure))
     listener = _listener(options, stop)
     if listener is None:
         return 0
@@ -116,6 +138,14 @@ class _Stop:
         while not self._asked and time.monotonic() < end:
             time.sleep(_SLICE_S)
         return self._asked
+
+
+def _stopped_by_signals() -> _Stop:
+    stop = _Stop()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.ask())
+    return stop
 
 
 def _reload(secure: Secure) -> None:

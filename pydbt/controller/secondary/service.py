@@ -24,7 +24,6 @@ from pydbt.controller.control import (
     SAVE_STATUS_INTERVAL_S,
     ClientGone,
     ControlServer,
-    read_saved_status,
     write_saved_status,
 )
 from pydbt.controller.event_log import events_of_secondary
@@ -34,17 +33,15 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
-from pydbt.controller.secondary.engine import Engine, PersistFailed
+from pydbt.controller.secondary.engine import Engine, PersistFailed, watch_of
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport, replay_words
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import DeviceError, StateError, UsageError
 from pydbt.core.protocol.frames import SUPERSEDED, Refuse, Takeover
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.handshake import restart_refusal, trouble_refusal
-from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.promotion import Position, loss, require_whole, superseded_words, why_not_promote
 from pydbt.core.secondary.replica import ReplicaState, own_part
-from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.seen.event_names import PROMOTED
 from pydbt.core.units import MIB
@@ -57,7 +54,6 @@ from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import remove_unfinished
 from pydbt.posix.privileges import PRIMARY_KEEPS, SECONDARY_KEEPS, keep_only
 from pydbt.store.lock import StateLock
-from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.peer_pin import PeerPin
 from pydbt.store.replica_state import REPLICA_FILE_NAME
 from pydbt.store.target_problem import load_target_problem, save_target_problem
@@ -103,9 +99,9 @@ class SecondaryService:
         self._finish_at: float | None = None  # once a stop was asked for: when the loop ends at the latest
         self._listening = ""
         self._stop_asked = self._has_let_go = False
+        self._makes_way = False  # for a promotion, and this process goes on afterwards
         self._problem = ""  # while there is no engine that goes on: why
-        known = (read_saved_status(options.state_dir) or {}).get("primary")
-        self._watch = PrimaryWatch(PrimaryReport.from_values(known), load_open_handover(options.state_dir))
+        self._watch = watch_of(options.state_dir)
         self._save_due = 0.0
         self._secure: Secure | None = None
         if options.identity is not None:
@@ -136,8 +132,9 @@ class SecondaryService:
                 options.target.unlink(missing_ok=True)
             raise
 
-    def run(self) -> int | PrimaryOptions:
-        """Serve until stopped; the exit code. Options: this side has taken its primary's place, and this process is to run it."""
+    def run(self) -> int | PrimaryOptions | SecondaryOptions:
+        """Serve until stopped; the exit code. Options of a primary: this side has taken its primary's place, and this process is
+        to run it; of a secondary: it has made way for a promotion, after which this process answers the old primary."""
         if self._options.replay_only:
             return self._replay()
         listener = self._options.listener or listen(*self._options.listen)
@@ -169,11 +166,11 @@ class SecondaryService:
         finally:
             self._connections.stop()
             self.close()
-        return options or 0
+        return options or (self._options if self._makes_way else 0)
 
     def stop(self) -> None:
         """Ask the loop to end; may be called from any thread and from a signal handler."""
-        self._stop_asked = True
+        self._stop_asked, self._makes_way = True, False
         self._inbox.put((None, _Stop()))
 
     def reload(self) -> None:
@@ -294,7 +291,8 @@ class SecondaryService:
             return
         self._finish_at = time.monotonic() + FINISH_S
         _log.info("stopping")
-        self._options.manager.stopping()
+        if not self._makes_way:
+            self._options.manager.stopping()
         if self._connections is not None:
             if farewell is not None:
                 self._tell(farewell.code, farewell.message)
@@ -392,10 +390,8 @@ class SecondaryService:
             if not isinstance(item, e.Connected) or self._connections is None:
                 kept.append((engine, item))
                 continue
-            brain = self._engine.brain
             refuse = trouble_refusal(self._trouble) if self._trouble else restart_refusal(self._problem)
-            answer = answer_in_trouble(item.hello, brain.record, brain.config, refuse, proven=item.proven)
-            self._connections.send(item.connection, answer)
+            self._connections.send(item.connection, self._engine.answer_in_trouble(item, refuse))
             self._connections.close(item.connection, refuse.message)
         for one in kept:
             self._inbox.put(one)
@@ -472,22 +468,22 @@ class SecondaryService:
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
         self._watch.woke_at = woke_at()
         lives, has_slept = self._watch.lives(now, received_at), self._watch.has_slept_since(received_at)
-        target, state = str(self._options.target), self._engine.brain.replica_state
-        if found := why_not_promote(target, state, report.primary.host, lives=lives, has_slept=has_slept):
+        found = why_not_promote(
+            str(self._options.target), self._engine.brain.replica_state, report.primary.host, lives=lives, has_slept=has_slept,
+            gate_asked=self._watch.gate_asked,
+        )  # fmt: skip
+        if found is not None:
             found.heed(force=force)
             _log.warning("promoted although %s", found.why)
         moment = datetime.now(UTC).isoformat(timespec="seconds")
-        self._seen.say(PROMOTED, "promoted by the operator: it ends, to be a volume of its own")
-        self._stop_asked = True
+        self._seen.say(PROMOTED, "promoted by the operator, to be a volume of its own")
+        self._stop_asked, self._makes_way = True, not self._options.until_promoted
         self._inbox.put((None, _Stop(Refuse(SUPERSEDED, superseded_words(socket.gethostname(), moment)))))
-        return report.to_json()
+        return report.to_json() | {"goes_on": self._makes_way}
 
 
-def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions:
-    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError.
-
-    Options: this side has taken its primary's place, and this process is to run it.
-    """
+def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions | SecondaryOptions:
+    """Serve a replica in the foreground until SIGTERM or SIGINT; the exit code. Raises PydbtError. Options: as of ``run``."""
     if not options.replay_only and options.identity is None:
         check_plain_tcp(options.listen_host, options.insecure)
     sys.setswitchinterval(SWITCH_S)

@@ -12,13 +12,14 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pydbt.core.configured.fstab import PlannedMount
-from pydbt.core.configured.unit_names import device_unit, fsck_unit
+from pydbt.core.configured.unit_names import device_unit, fsck_unit, made_unit
 
 NEEDED_PATHS = ("/etc", "/usr", "/var/cache/pydbt", "/var/lib/pydbt")
 """Arming reads and writes there, and so comes after their mounts (``RequiresMountsFor=`` of the unit, and what runs at all)."""
 NAMES_SUFFIX = ".names"
 _NAMES_HEAD = "# Names of the volume's device, for the order of the next boot. The program writes this file."
 _SOURCE, _NAME = "source ", "name "
+_MAPPER = "/dev/mapper/"
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9/._@:+-]*")
 
 
@@ -63,13 +64,15 @@ def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount], device_kee
     devices = [volume.source] if not volume.names or volume.source in volume.names else []
     devices += [mount.device for mount in ordered if mount.at_boot]
     behind = _each_once(device_unit(device) for device in devices if device.startswith("/dev/"))
+    mapped = sorted(name for name in volume.names if name.startswith(_MAPPER))
+    made = _each_once(made_unit(device) for device in (*devices, *mapped) if device.startswith("/dev/"))
     before = _each_once(unit for mount in ordered for unit in (fsck_unit(mount.device), mount.unit))
     lines = [
         "# Made at each boot of /etc/fstab and the units of mounts, by pydbt-generator.",
         "[Unit]",
         *_mount_lines(volume),
         *(f"{key}={unit}" for unit in behind for key in ("Wants", "After")),
-        *(f"After={unit}" for unit in device_keepers),
+        *(f"After={unit}" for unit in (*made, *device_keepers)),
         *(f"Before={unit}" for unit in before),
     ]
     points = _each_once(mount.point for mount in ordered)

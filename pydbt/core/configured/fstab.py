@@ -16,6 +16,8 @@ _ESCAPES = {"\\040": " ", "\\011": "\t", "\\012": "\n", "\\134": "\\", "\\\\": "
 """Those of getmntent(3); other numbers stay as they are written."""
 _ESCAPE = re.compile(r"\\(?:040|011|012|134|\\)")
 _BLANKS = re.compile(r"[ \t]+")
+AUTOMOUNT = "x-systemd.automount"
+"""With it a line is mounted when somebody looks there, with ``noauto`` too (systemd.mount(5))."""
 _NEEDS = "x-systemd.requires-mounts-for="
 _SECTION = re.compile(r"\[(\w+)\]\s*")
 
@@ -44,6 +46,16 @@ def mounts_in_fstab(text: str, file: str = FSTAB) -> list[PlannedMount]:
     """Every line that mounts something. Comments, swap, and lines without an absolute mount point mount nothing."""
     lines = enumerate(text.split("\n"), start=1)
     return [mount for number, line in lines if (mount := _mount_of_line(number, line, file)) is not None]
+
+
+def swaps_in_fstab(text: str) -> list[tuple[int, str]]:
+    """Number and device of each line by which a boot turns swap on; a file or a name that leads nowhere has no device."""
+    found = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        spec, _, kind, options, *_ = [*(decoded(field) for field in _BLANKS.split(line.lstrip(" \t"))), "", "", "", ""]
+        if kind == "swap" and not spec.startswith("#") and "noauto" not in options.split(","):
+            found.append((number, named_device(spec) or spec))
+    return found
 
 
 def at_goal(mount: PlannedMount, point: str) -> PlannedMount:

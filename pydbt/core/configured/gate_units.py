@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from pydbt.core.configured.boot_order import ArmedVolume, DropIn, needed_by
-from pydbt.core.configured.fstab import PlannedMount
+from pydbt.core.configured.fstab import AUTOMOUNT, PlannedMount
 from pydbt.core.configured.unit_names import fsck_unit
 
 NETWORK_OPTION = "_netdev"
@@ -66,9 +66,9 @@ def gate_order(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> Iterator[
 def why_not_gated(options: tuple[str, ...]) -> str:
     """What is wrong with the options of a line of ``fstab`` whose volume has a gate; empty when nothing is.
 
-    ``noauto``: the line is of no boot, and mounted when everything is up.
+    ``noauto``: the line is of no boot, and mounted when everything is up; but not where whoever looks there mounts it.
     """
-    if NETWORK_OPTION in options or "noauto" in options:
+    if NETWORK_OPTION in options or ("noauto" in options and AUTOMOUNT not in options):
         return ""
     return (
         "expected _netdev among its options: the gate of this volume asks the other machine before the mount, and the network "

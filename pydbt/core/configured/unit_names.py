@@ -36,6 +36,15 @@ def device_unit(path: str) -> str:
     return unit_of_path(path, "device")
 
 
+def made_unit(path: str) -> str:
+    """The target behind what makes a device of another one, which takes it away behind that (``blockdev@``, systemd.special(7)).
+
+    ``systemd-cryptsetup@`` is one of these. Empty as for ``unit_of_path``.
+    """
+    name = f"blockdev@{unit_of_path(path, 'target')}"
+    return "" if name.endswith("@") or len(name) > MAX_UNIT_NAME_BYTES else name
+
+
 def fsck_unit(path: str) -> str:
     """The unit that checks the file system of a device before it is mounted; empty as for ``unit_of_path``."""
     name = f"systemd-fsck@{unit_of_path(path, 'service')}"

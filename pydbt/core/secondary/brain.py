@@ -31,7 +31,7 @@ from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.rival import boot_of, rival_refusal
-from pydbt.core.secondary.role_answer import role_of
+from pydbt.core.secondary.role_answer import told_to_a_gate
 from pydbt.core.secondary.session import (
     Comparison,
     Deferred,
@@ -240,8 +240,7 @@ class Secondary:
     def _tell_role(self, event: e.Connected, now: float) -> None:
         """To a primary that asks before it mounts. It disturbs nobody, and is told what any primary would be against."""
         if not self._turned_away(event) and not self._is_rival(event, now):
-            self._do(e.Send(event.connection, role_of(self.record, self.keeper.epoch, self.keeper.sequence)))
-            self._do(e.CloseConnection(event.connection, "its question is answered"))
+            self._effects += told_to_a_gate(event.connection, self.record, self.keeper.epoch, self.keeper.sequence)
 
     def _is_rival(self, event: e.Connected, now: float) -> bool:
         """Whether this primary was told to wait for another one to fall silent."""
@@ -294,7 +293,8 @@ class Secondary:
     def _received(self, session: Session, frame: f.Frame, at: float) -> None:
         """Everything that is not about the moment waits for its turn."""
         session.heard_at = at
-        self.watch.heard(at)
+        if self.watch.heard(at):
+            self._do(e.KeepGateQuestion(open=False))
         if self.watch.handover.ends(session.connection, frame, at):
             self.keeper.forget_handover()
         if isinstance(frame, f.Bye):

@@ -254,6 +254,16 @@ class KeepHandover:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepGateQuestion:
+    """Write down that a primary asks whether it may mount the volume, with the moment; or, not ``open``, that it runs since.
+
+    Durable before any later effect.
+    """
+
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
 class TakeOver:
     """The primary has become a replica, durably, and waits at ``listen``: be promoted, answer on this connection, be the primary.
 
@@ -284,6 +294,7 @@ Effect = (
     | Persist
     | KeepMarks
     | KeepHandover
+    | KeepGateQuestion
     | TakeOver
     | Log
 )

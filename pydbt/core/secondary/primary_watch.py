@@ -79,8 +79,10 @@ class PrimaryReport:
 class PrimaryWatch:
     """Lives longer than a brain: what was heard of the primary is true of the next brain as well. Times are monotonic."""
 
-    def __init__(self, known: PrimaryReport | None = None, handover: OpenHandover | None = None) -> None:
-        """``known``: the last report of an earlier process. ``handover``: what that has left open."""
+    def __init__(
+        self, known: PrimaryReport | None = None, handover: OpenHandover | None = None, gate_asked: str = ""
+    ) -> None:
+        """``known``: the last report of an earlier process. ``handover`` and ``gate_asked``: what that has left open."""
         self.handover = HandoverWatch(handover)
         self._heard_at: float | None = None
         self._known = known or PrimaryReport.from_values(None)
@@ -94,6 +96,8 @@ class PrimaryWatch:
         self.boot = ""
         self.rivals: set[str] = set()
         """The boots of other primaries that were refused for its sake; each is told once in the log."""
+        self.gate_asked = gate_asked
+        """When a primary asked whether it may mount the volume, and was not heard since; empty: nobody has."""
         self.woke_at: float | None = None
         """When this machine's last suspension was found to be over; None: there was none."""
 
@@ -110,9 +114,10 @@ class PrimaryWatch:
         self._has_told = False
         self.heard(now)
 
-    def heard(self, now: float) -> None:
-        """The welcomed primary said something."""
+    def heard(self, now: float) -> bool:
+        """The welcomed primary said something. Whether one had asked for the role before, which counts no more."""
         self._heard_at, self._ended = now, False
+        return bool(self.gate_asked)
 
     def said_goodbye(self, now: float) -> None:
         """It ended on purpose: nobody is there who goes on writing to this replica."""

@@ -14,6 +14,9 @@ from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport
 from pydbt.core.secondary.replica import ReplicaState
 
+UNKNOWN_MOMENT = "an unknown time"
+"""In the place of a moment that could not be read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -45,11 +48,12 @@ def require_whole(target: object, problem: str) -> None:
 
 
 def why_not_promote(
-    target: str, state: ReplicaState, host: str, *, lives: bool, has_slept: bool = False
+    target: str, state: ReplicaState, host: str, *, lives: bool, has_slept: bool = False, gate_asked: str = ""
 ) -> Objection | None:
     """None when it may be. ``lives``: its primary ``host`` was heard within a heartbeat, and did not end on purpose.
 
-    ``has_slept``: it was heard that long before a suspension of this machine, and not after it.
+    ``has_slept``: it was heard that long before a suspension of this machine, and not after it. ``gate_asked``: when it asked
+    whether it may mount the volume, of one that was not heard since; empty: it did not ask.
     """
     if state is ReplicaState.INCONSISTENT:
         return Objection(
@@ -68,6 +72,13 @@ def why_not_promote(
         return Objection(
             f"the primary {host or 'of this replica'} is alive (heard within the last {SIGN_OF_LIFE_S:g} s), and programs may be "
             "writing there: stop it with 'controller down' there, or add --force if it is to lose its place",
+            may_be_forced=True,
+        )
+    if gate_asked:
+        return Objection(
+            f"the primary {host or 'of this replica'} asked at {short(gate_asked)} whether it may mount the volume, was told "
+            "that this side is a replica, and has not connected since: it may be mounted and written there; look there, and "
+            "unmount it, or add --force if it is lost",
             may_be_forced=True,
         )
     return None

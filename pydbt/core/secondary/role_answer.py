@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pydbt.core.protocol.frames import SUPERSEDED, Hello, Refuse
 from pydbt.core.protocol.role import ASKS_ROLE, PROMOTED, REPLICA, Role
+from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.handshake import refusal
 from pydbt.core.secondary.promotion import superseded_words
@@ -24,6 +25,15 @@ def role_of(record: ReplicaRecord, epoch: int, sequence: int) -> Role:
         epoch=epoch,
         sequence=sequence,
     )
+
+
+def told_to_a_gate(connection: int, record: ReplicaRecord, epoch: int, sequence: int) -> list[e.Effect]:
+    """To a primary that asks before it mounts, and may write from then on. That it asked is written down first."""
+    return [
+        e.KeepGateQuestion(open=True),
+        e.Send(connection, role_of(record, epoch, sequence)),
+        e.CloseConnection(connection, "its question is answered"),
+    ]
 
 
 def answer_of_promoted(hello: Hello, record: ReplicaRecord, host: str, *, proven: bool) -> Role | Refuse:

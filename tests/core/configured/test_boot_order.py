@@ -40,6 +40,9 @@ def test_it_waits_for_the_device_and_the_check_and_the_mount_wait_for_it() -> No
         "After=dev-vda3.device",
         "Wants=dev-disk-by\\x2duuid-1\\x2d2.device",
         "After=dev-disk-by\\x2duuid-1\\x2d2.device",
+        "After=blockdev@dev-vda3.target",
+        "After=blockdev@dev-disk-by\\x2duuid-1\\x2d2.target",
+        "After=blockdev@dev-mapper-vg\\x2ddata.target",
         "Before=systemd-fsck@dev-disk-by\\x2duuid-1\\x2d2.service",
         "Before=srv-data.mount",
     ]
@@ -67,7 +70,8 @@ def test_without_kept_names_the_source_alone_is_known() -> None:
 def test_a_source_that_udev_does_not_know_is_not_waited_for() -> None:
     """A link that a person made has no unit: the boot would wait for it in vain."""
     by_hand = VOLUME._replace(source="/dev/mine")
-    assert lines_of(by_hand)[1:] == ["RequiresMountsFor=/var/lib/pydbt/data"]
+    lines = [line for line in lines_of(by_hand)[1:] if ".target" not in line]
+    assert lines == ["RequiresMountsFor=/var/lib/pydbt/data"]
     assert "Before=srv.mount" in lines_of(by_hand, "/dev/mine /srv ext4")
     assert "After=dev-vda3.device" in lines_of(by_hand, "/dev/vda3 /srv ext4")
 
@@ -185,6 +189,15 @@ def test_each_mount_of_the_volume_is_ordered_or_named_and_the_order_has_no_circl
         }  # fmt: skip
         grew, needed = not more <= needed, needed | more
     assert not {mount.unit for mount in found if mount.point in needed} & before
+
+
+def test_a_device_that_encryption_makes_is_taken_away_after_the_closing_record_by_whatever_name_the_volume_goes() -> (
+    None
+):
+    """``systemd-cryptsetup@data`` comes before this target, and so ends behind it."""
+    for source in ("/dev/mapper/secret", "/dev/disk/by-uuid/1-2"):
+        volume = ArmedVolume("data", source, frozenset({"/dev/mapper/secret", "/dev/disk/by-uuid/1-2", "/dev/dm-0"}))
+        assert "After=blockdev@dev-mapper-secret.target" in lines_of(volume, "UUID=1-2 /srv/data ext4")
 
 
 def test_what_takes_devices_away_at_the_shutdown_comes_after_the_closing_record() -> None:

@@ -28,6 +28,7 @@ def test_a_mount_before_the_network_gets_no_lines_because_they_would_be_a_cycle(
 def test_a_line_of_the_boot_without_netdev_is_refused_in_one_sentence() -> None:
     assert "_netdev" in why_not_gated(("defaults", "nofail"))
     assert why_not_gated(("nofail", "_netdev")) == "" and why_not_gated(("noauto",)) == ""
+    assert "_netdev" in why_not_gated(("noauto", "x-systemd.automount")), "whoever looks there mounts it"
 
 
 def test_a_check_that_a_mount_before_the_network_requires_as_well_does_not_wait() -> None:

@@ -10,6 +10,7 @@ from pydbt.cli.loss import loss_lines
 from pydbt.core.errors import BusyError, DeviceError, UsageError
 from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import (
+    UNKNOWN_MOMENT,
     Loss,
     Objection,
     Position,
@@ -35,6 +36,15 @@ def test_a_replica_of_a_living_primary_is_promoted_only_by_force() -> None:
     assert "alpha was alive when this machine was suspended" in woken.why
     nameless = why_not_promote("/dev/vdb", ReplicaState.UP_TO_DATE, "", lives=True)
     assert nameless is not None and "the primary of this replica is alive" in nameless.why
+
+
+@pytest.mark.parametrize("asked", ["2026-01-02T16:19:23+00:00", UNKNOWN_MOMENT])
+def test_a_replica_whose_primary_asked_before_a_mount_and_was_not_heard_since_is_promoted_only_by_force(
+    asked: str,
+) -> None:
+    found = why_not_promote("/dev/vdb", ReplicaState.CONSISTENT, "alpha", lives=False, gate_asked=asked)
+    assert found is not None and found.may_be_forced and "it may be mounted and written there" in found.why
+    assert f"alpha asked at {asked[:10]}".replace("T", " ") in found.why
 
 
 @pytest.mark.parametrize("lives", [True, False])

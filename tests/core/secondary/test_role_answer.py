@@ -43,6 +43,26 @@ def test_a_replica_tells_its_role_and_where_it_stands_and_the_connection_ends() 
     assert play.brain.session is None and play.brain.peer is None
 
 
+def test_a_question_is_written_down_before_it_is_answered_and_counts_until_a_primary_is_heard() -> None:
+    play = Play(connect=False)
+    first, second, *_ = play(e.Connected(9, ASKS, bytes(32)))
+    assert first == e.KeepGateQuestion(open=True) and isinstance(second, e.Send)
+    play.brain.watch.gate_asked = "2026-01-02T16:18:58+00:00"
+    assert not play.brain.watch.lives(0.0), "to ask is no sign of a controller that runs"
+    play(e.Connected(3, HELLO, bytes(32)))
+    heard = play(e.FrameReceived(3, f.Ping(5)))
+    assert e.KeepGateQuestion(open=False) in heard
+    play.brain.watch.gate_asked = ""
+    assert e.KeepGateQuestion(open=False) not in play(e.FrameReceived(3, f.Ping(6)))
+
+
+def test_a_refused_question_is_not_written_down() -> None:
+    """It is not told that this side is a replica, and may not write by that."""
+    play = Play(connect=False)
+    effects = play(e.Connected(9, replace(ASKS, volume="77" * 16), bytes(32)))
+    assert not any(isinstance(effect, e.KeepGateQuestion) for effect in effects)
+
+
 def test_a_question_disturbs_no_primary() -> None:
     play = Play()
     peer = play.brain.peer

@@ -19,6 +19,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.open_handover import HandoverWatch
+from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.secondary.session import Session
 from pydbt.store.journal_files import JournalFiles
@@ -97,6 +98,14 @@ def add(instead: Callable, around: Callable) -> None:
     around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
     instead("who is asked to take over does not write that down", HandoverWatch, "begun", lambda self, *given: None)
     around("the last word of a primary counts as one that goes on", HandoverWatch, "ends", _ended_by_the_last_word)
+    around(
+        "a primary that asks before a mount is forgotten", Secondary, "handle",
+        lambda right, self, *given: [one for one in right(self, *given) if one != e.KeepGateQuestion(open=True)],
+    )  # fmt: skip
+    around(
+        "a primary that asked before a mount counts for ever", PrimaryWatch, "heard",
+        lambda right, self, now: bool(right(self, now)) and False,
+    )  # fmt: skip
     instead("a comparison does not wait for the stream before it", Keeper, "streaming", property(lambda self: False))
     around(
         "BLOCKS acknowledged before the target is synced", Keeper, "written",

@@ -26,6 +26,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.bad_blocks import BadBlocks
 from pydbt.core.secondary.journal import JournalRecordKind, record_extents
 from pydbt.core.secondary.primary_watch import PrimaryWatch
+from pydbt.store.gate_question_file import load_gate_question
 from pydbt.store.open_handover_file import load_open_handover
 from tests.simulation.cluster.clock import Clock
 from tests.simulation.cluster.disk import SECTOR, Killed, Lossy, Machine
@@ -157,7 +158,8 @@ class SecondaryNode:
         self.engine = None
         self.keyless = self.versions is not None and self.versions.random() < 0.5
         target = SimTarget(self.content, self.machine, self.rng, self.flaws, careful=careful or bool(self.trouble))
-        watch = PrimaryWatch(handover=load_open_handover(self.options.state_dir))
+        folder = self.options.state_dir
+        watch = PrimaryWatch(handover=load_open_handover(folder), gate_asked=load_gate_question(folder))
         self.engine = SimEngine(self.options, target, True, self._report, trusted, watch, self.trouble)
         self.shadow = bytearray(self.content.current)
         self.kept.overlay(0, memoryview(self.shadow))
