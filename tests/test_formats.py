@@ -151,6 +151,15 @@ def test_a_packed_body_is_laid_out_as_documented(kind: FrameKind) -> None:
     assert documented == [(name, size) for _, size, name in laid_out(BODIES[kind])]
 
 
+def test_the_date_of_a_ping_is_laid_out_as_documented() -> None:
+    text = next(
+        line for line in section("Features").splitlines() if line.startswith(f"| `{frames.DATED_PINGS}` | WELCOME |")
+    )
+    assert [(name, int(bits) // 8) for name, bits in re.findall(r"(\w+) u(\d+)", text)] == [
+        (name, size) for _, size, name in laid_out(wire._PING_DATE)
+    ]
+
+
 @pytest.mark.parametrize("kind", JSON_KINDS)
 def test_a_json_body_has_the_documented_keys(kind: FrameKind) -> None:
     text = row_of(kind)["body"].removeprefix("JSON: ")
@@ -192,8 +201,10 @@ def test_times_marks_and_completed_transactions_are_laid_out_as_documented() -> 
 def test_the_limits_of_bodies_are_the_documented_ones() -> None:
     for kind in JSON_KINDS:
         assert row_of(kind)["limits"] == f"{wire.MAX_JSON_BYTES // 1024} KiB"
-    for kind in (FrameKind.BEGIN, FrameKind.COMMIT, FrameKind.PING, FrameKind.PONG, FrameKind.RECALL):
+    for kind in (FrameKind.BEGIN, FrameKind.COMMIT, FrameKind.PONG, FrameKind.RECALL):
         assert row_of(kind)["limits"] == str(BODIES[kind].size)
+    with_date = wire._PING.size + wire._PING_DATE.size
+    assert row_of(FrameKind.PING)["limits"] == f"{wire._PING.size}, or {with_date} with its date"
     assert row_of(FrameKind.BLOCKS)["limits"] == (
         f"{wire.MAX_BODY_BYTES // MIB} MiB; {frames.MAX_EXTENTS:,} extents; {frames.MAX_PAYLOAD_BYTES // MIB} MiB of payload"
     )

@@ -250,3 +250,16 @@ def test_a_public_name_has_one_meaning() -> None:
 def test_every_twin_has_several_homes() -> None:
     stale = TWINS.keys() - homes_of_public_names().keys()
     assert not stale, f"these have one home, or none: remove them from TWINS: {sorted(stale)}"
+
+
+def test_a_file_of_a_state_directory_is_opened_as_one_of_this_program_alone() -> None:
+    """A link, a pipe or a file of another user may lie in its place: ``read_own`` and ``OPEN_OWN`` know what to do then."""
+    for path in sorted((PACKAGE / "store").rglob("*.py")):
+        for node in ast.walk(tree_of(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            place = f"{module_name(path)}, line {node.lineno}"
+            assert called not in ("open", "io.open") and not called.endswith((".read_bytes", ".read_text")), place
+            if called.endswith(".open"):
+                assert called == "os.open" and "OPEN_OWN" in ast.unparse(node), place

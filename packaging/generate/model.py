@@ -144,7 +144,7 @@ def _kind(parameter: click.Parameter) -> str:
     if isinstance(kind, click.IntRange):
         return f"a number from {kind.min} to {kind.max}"
     named = {SIZE: "a size", SPACE: "a size, or a path", RATE: "a rate", DURATION: "a time", ADDRESS: "an address",
-             LATENCY: "a latency", ON_SILENCE: "`wait TIME`, `mount` or `refuse`"}  # fmt: skip
+             LATENCY: "a latency", ON_SILENCE: "`wait TIME`, `wait TIME, then refuse`, `mount` or `refuse`"}  # fmt: skip
     word = named.get(kind, "a path" if isinstance(kind, click.Path) else "a name")
     return f"{word}, or a list of them" if getattr(parameter, "multiple", False) else word
 

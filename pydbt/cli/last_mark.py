@@ -22,7 +22,14 @@ def last_mark_line(state_dir: Path) -> str:
         return f"its last mark is unknown: {printable(str(error))}"
     if newest is None:
         return "it holds no mark of 'controller mark'"
-    name = mark_name(View(asdict(MarkReport.of(newest))))
-    if record is not None and (record.epoch, record.sequence) == (newest.epoch, newest.mark.sequence):
+    if record is None:
+        return "its last mark is unknown: the state of the replica is gone"
+    name = mark_name(View(asdict(MarkReport.of(newest, record.epoch))))
+    if not newest.in_image_of(record.epoch):
+        return (
+            f"the last mark that it was told is {name}, and it was resynchronized since by another run of a primary: if power "
+            "was lost there, or another side took over, it may lack writes from before the mark"
+        )
+    if record.sequence == newest.mark.sequence:
         return f"the last mark that it holds is {name}, and nothing that was written behind it"
     return f"the last mark that it holds is {name}; it has writes behind that as well"

@@ -168,7 +168,9 @@ def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
 
 
 def last_status(state_dir: Path) -> View:
-    """The last status that was saved, with the figures of now; empty when there is none."""
+    """The last status that was saved, with the figures of now; empty when there is none, or when it is another user's."""
+    if other_owner(state_dir):  # whatever is there, a pipe for example, is that user's doing
+        return View(None)
     # Only now: not needed while a controller answers.
     from pydbt.controller.primary.stopped import status_of_armed, with_present_figures
 

@@ -27,6 +27,8 @@ def _held_words(mark: View) -> str:
     words = "not known to be held" if unknown else "held by nobody" if missing else "not acknowledged yet"
     words = f"held by {held}" if held else words
     words += (f", not by {missing}" if missing else "") + (f", unknown of {unknown}" if unknown else "")
+    if mark.flag("before_boot"):
+        words += ", but set before the primary's machine was started: perhaps not whole there since"
     return f"{mark_name(mark)} {words}{_lacks(mark)}"
 
 
@@ -38,4 +40,8 @@ def _lacks(mark: View) -> str:
 
 def replica_marks_words(report: View) -> str:
     """The last marks that a replica holds, the newest first; empty without one."""
-    return "; ".join(f"{mark_name(mark)}{_lacks(mark)}" for mark in report.parts("marks")[:_SHOWN])
+    return "; ".join(f"{mark_name(mark)}{_lacks(mark)}{_since(mark)}" for mark in report.parts("marks")[:_SHOWN])
+
+
+def _since(mark: View) -> str:
+    return ", resynchronized since by another run of a primary" if mark.flag("resynchronized") else ""

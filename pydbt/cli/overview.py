@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,42 +14,22 @@ from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, known_places
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.errors import MachineError, NotRunning, PydbtError
-from pydbt.core.primary.modes import FOLLOWING_MODES
 from pydbt.core.printable import printable
 from pydbt.core.seen.headline import headline
+from pydbt.core.seen.sight import WORST_FIRST, level_of
 from pydbt.core.seen.view import View
 
 _ANSWER_S = 5.0
-_FOLLOWING = {*map(str, FOLLOWING_MODES), "streaming", "ready"}
-
-
-class Urgency(IntEnum):
-    """How much a volume or replica needs a person; the lowest first."""
-
-    UNUSABLE = 0
-    NOT_RUNNING = 1
-    NOT_FOLLOWING = 2
-    BEHIND = 3
-    GOOD = 4
-
-
-def urgency(report: View) -> Urgency:
-    """Of one report of ``status --json``; what it does not tell is taken for the worse."""
-    shut = report.part("gate").text("outcome") == "shut"
-    if report.text("replica_state") == "inconsistent" or report.flag("tainted") or shut:
-        return Urgency.UNUSABLE
-    if not report.flag("running"):
-        return Urgency.NOT_RUNNING
-    if report.text("mode") not in _FOLLOWING or not report.flag("connected"):
-        return Urgency.NOT_FOLLOWING
-    if report.text("role") == "primary" and report.text("replica_state") != "up-to-date":
-        return Urgency.BEHIND
-    return Urgency.GOOD
 
 
 def in_order(reports: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The worst first, and by name among equals."""
-    return sorted(reports, key=lambda report: (urgency(View(report)), place_of(View(report))))
+    """The worst first, as on the page, and by name among equals."""
+
+    def place_in_line(report: dict[str, Any]) -> tuple[int, str]:
+        view = View(report)
+        return WORST_FIRST.index(level_of(view, stale=not view.flag("running"))), place_of(view)
+
+    return sorted(reports, key=place_in_line)
 
 
 def place_of(report: View) -> str:

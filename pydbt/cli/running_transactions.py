@@ -62,9 +62,15 @@ def follow_transactions(place: Path, as_json: bool) -> int:
     ended = max(
         (one["ordinal"] for one in told_by_controller(place)["transactions"] if one["state"] in _ENDS), default=0
     )
-    told = ""
+    told, is_first = "", True
     while True:
         answer = told_by_controller(place, ended)
+        unseen = 0 if is_first else answer.get("oldest_kept", 0) - 1 - ended
+        is_first = False
+        if unseen > 0:
+            ended += unseen
+            words = "more ended at once than the controller keeps"
+            click.echo(f"{unseen:,} transaction{'s' * (unseen != 1)} were not seen: {words}", err=True)
         if (reason := answer["reason"]) != told and not as_json:
             told = reason
             if reason:

@@ -131,7 +131,7 @@ class Address(_Value):
 
 
 class OnSilence(_Value):
-    """What is done when nobody answers: `wait TIME`, `mount` or `refuse`."""
+    """What is done when nobody answers: `wait TIME`, `wait TIME, then refuse`, `mount` or `refuse`."""
 
     name = "wait time|mount|refuse"
 

@@ -27,7 +27,7 @@ from pydbt.core.calendar import in_utc
 from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, StateError, TimedOut
 from pydbt.network.local import peer_of, require_listener
 from pydbt.posix.files import LONGEST_SOCKET_WAIT_S
-from pydbt.posix.ownership import Unsafe, other_owner, own_users, read_safely, user_name
+from pydbt.posix.ownership import other_owner, own_users, read_own, user_name
 from pydbt.posix.threads import begin
 
 SOCKET_NAME = "control.sock"
@@ -372,8 +372,8 @@ def read_saved_status(state_dir: str | os.PathLike[str]) -> dict[str, Any] | Non
     if other_owner(state_dir):
         return None
     try:
-        saved = parsed_json(read_safely(Path(state_dir) / SAVED_STATUS_NAME)[0])
-    except (OSError, Unsafe, ValueError, RecursionError):
+        saved = parsed_json(read_own(Path(state_dir) / SAVED_STATUS_NAME))
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(saved, dict):
         return None

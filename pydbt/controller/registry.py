@@ -27,7 +27,7 @@ from pydbt.core.errors import BusyError, MachineError, PydbtError, StateError
 from pydbt.device.sysfs import BlockDevice
 from pydbt.network.address import resolve, unix_path
 from pydbt.posix.files import is_locked, try_lock, write_all
-from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder, open_own
+from pydbt.posix.ownership import REMOVE_IT, Unsafe, folder_intruder, make_folder, open_own, read_own
 
 RUN_DIR = Path("/run/pydbt")
 # The programs in the kernel: one directory of bpffs per volume.
@@ -364,7 +364,7 @@ def lock_patiently(descriptor: int) -> bool:
 
 def _read(path: Path) -> Entry | None:
     try:
-        return Entry(**json.loads(path.read_bytes()))
+        return Entry(**json.loads(read_own(path)))
     except PermissionError as error:
         raise MachineError(f"{path} may be read by root only: run this as root, with sudo") from error
     except (OSError, ValueError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 import shutil
 import socket
@@ -166,12 +167,7 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         )
     finally:
         target.close()
-    try:
-        shutil.rmtree(state_dir / JOURNAL_FOLDER, ignore_errors=False)  # from an earlier time as a replica
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StateError(f"{state_dir / JOURNAL_FOLDER} cannot be removed: {error.strerror}") from None
+    _remove_journal(state_dir / JOURNAL_FOLDER)  # from an earlier time as a replica
     remove_file(state_dir / REACHED_FILE_NAME)
     forget_target_names(state_dir)
     forget_successor(state_dir)
@@ -188,6 +184,18 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         except StateError as error:
             _log.warning("%s is a replica now, and a file of the primary stays: %s", source, error)
     return record
+
+
+def _remove_journal(folder: Path) -> None:
+    """StateError when it cannot be removed, or is no folder: ``rmtree`` opens a pipe as well, and waits for its writer."""
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise StateError(f"{folder} is not a directory, as a journal is: move it away")
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise StateError(f"{folder} cannot be removed: {error.strerror}") from None
 
 
 def note_promoted_other(state_dir: Path, status: dict[str, Any] | None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from pydbt.controller.registry import lock_patiently, name_of, own_run_dir
 from pydbt.core.errors import BusyError, MachineError, StateError
 from pydbt.posix.files import is_locked, try_lock
-from pydbt.posix.ownership import folder_intruder, open_own
+from pydbt.posix.ownership import folder_intruder, open_own, read_own
 
 ROLE_NAMES = ("run", "secondary")
 
@@ -107,7 +107,7 @@ def _read(lock: Path) -> dict[str, Any] | None:
     if not is_locked(lock):
         return None
     try:
-        report = json.loads(_report(lock).read_bytes())
+        report = json.loads(read_own(_report(lock)))
     except (OSError, ValueError):
         return {}
     return report if isinstance(report, dict) else None

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydbt.dashboard.pages import Page
 from pydbt.dashboard.panorama import Panorama
 from pydbt.dashboard.tokens import Token
+from pydbt.dashboard.workers import Workers
 
 TRUSTED = "pydbt.trusted"
 """Set in the scope of a request whose sender has proved that he may read."""
@@ -34,7 +34,7 @@ class House:
     token: Token
     panorama: Panorama
     ask: Asker
-    workers: ThreadPoolExecutor
+    workers: Workers
     own_names: frozenset[str] | None
     cookie_name: str
     pages: Mapping[str, Page] = field(default_factory=dict)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import math
 from collections.abc import Callable, Mapping
@@ -69,7 +68,7 @@ def answer_to(house: House, name: str) -> Callable[[Request], Any]:
         asked = functools.partial(house.ask, volume, {"command": name, **arguments}, timeout_s)
         house.asking[volume] += 1
         try:
-            return JSONResponse(await asyncio.get_running_loop().run_in_executor(house.workers, asked))
+            return JSONResponse(await house.workers.run(asked))
         except KeyError:
             return JSONResponse({"problem": "no volume of this dashboard has this id"}, 404)
         except PydbtError as error:

@@ -123,7 +123,8 @@ class RemoteDashboard:
             age_s = STALE_S + 1
         silence = told.text("problem") or "" if is_old else ""
         back = told.text("progress_back") or ""
-        asked = Asked(told.part("status").values, age_s, silence, told.number("wire_rate_bytes"), back)
+        wire, growth = told.number("wire_rate_bytes"), told.number("backlog_growth_bytes")
+        asked = Asked(told.part("status").values, age_s, silence, wire, back, growth)
         return sight_of(asked, identity, self._name, told.text("name") or "", datetime.now(UTC))
 
     def _picture(self) -> MachinePicture:

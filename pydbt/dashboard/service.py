@@ -6,7 +6,6 @@ import functools
 import os
 import socket
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from pydbt.dashboard.remote import RemoteDashboard
 from pydbt.dashboard.secure import client_tls, reader_of, server_tls
 from pydbt.dashboard.server import Front, serve_house
 from pydbt.dashboard.tokens import Token
+from pydbt.dashboard.workers import Workers
 from pydbt.network.address import format_address
 from pydbt.network.tls import load_identity
 from pydbt.posix.privileges import Capability, forbid_core_dumps, keep_only
@@ -104,7 +104,6 @@ def run_dashboard(options: DashboardOptions, ready: Callable[[str], None], manag
         finally:
             manager.stopping()
             collector.stop()
-            house.workers.shutdown(wait=False, cancel_futures=True)
     finally:
         entrance.close()
     return 0
@@ -131,7 +130,7 @@ def _house(
         token=options.token,
         panorama=panorama,
         ask=ask,
-        workers=ThreadPoolExecutor(WORKERS, "dashboard-question"),
+        workers=Workers(WORKERS),
         own_names=None if entrance.is_local else own_names,
         cookie_name=f"pydbt-{entrance.port}",
         pages={} if options.metrics_only else load_pages(STATIC_FOLDER),

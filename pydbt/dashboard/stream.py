@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from pydbt.core.seen.sight import gist
+from pydbt.core.seen.gist import gist
 from pydbt.dashboard.house import House
 from pydbt.dashboard.panorama import MachinePicture
 from pydbt.version import VERSION
@@ -107,9 +107,7 @@ async def _events(house: House, gone: asyncio.Future[None]) -> AsyncGenerator[by
         await _next(house, came, gone, _FRESH_S)
         while not house.stopping.is_set() and not gone.done():
             machines = house.panorama.machines()
-            present = [
-                (machine.name, machine.problem, [gist(sight) for sight in machine.sights]) for machine in machines
-            ]
+            present = _news_of(machines)
             if present != told or loop.time() - told_at >= _REPEAT_S:
                 told, told_at = present, loop.time()
                 yield b"event: overview\ndata: " + _text_of(machines) + b"\n\n"
@@ -119,16 +117,31 @@ async def _events(house: House, gone: asyncio.Future[None]) -> AsyncGenerator[by
 
 
 _encoded: tuple[list[MachinePicture], bytes] = ([], b"")
+_looked_at: tuple[list[MachinePicture], list[object]] = ([], [])
 
 
 def _text_of(machines: list[MachinePicture]) -> bytes:
     """As JSON, encoded once for all that watch."""
     global _encoded
-    known, text = _encoded
-    if len(known) != len(machines) or any(one is not other for one, other in zip(known, machines, strict=False)):
-        text = overview_json(machines)
-        _encoded = (machines, text)
-    return text
+    if not _are_the_same(_encoded[0], machines):
+        _encoded = (machines, overview_json(machines))
+    return _encoded[1]
+
+
+def _news_of(machines: list[MachinePicture]) -> list[object]:
+    """What would be news to one that was told something else; looked for once for all that watch."""
+    global _looked_at
+    if not _are_the_same(_looked_at[0], machines):
+        news = [
+            (machine.name, machine.reachable, machine.problem, [gist(sight) for sight in machine.sights])
+            for machine in machines
+        ]
+        _looked_at = (machines, [*news])
+    return _looked_at[1]
+
+
+def _are_the_same(some: list[MachinePicture], others: list[MachinePicture]) -> bool:
+    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
 
 
 async def _next(house: House, came: asyncio.Event, gone: asyncio.Future[None], timeout_s: float) -> None:

@@ -13,6 +13,7 @@ from pydbt.controller.conversation import Conversation
 from pydbt.core.errors import NotRunning, PydbtError, StateError
 from pydbt.core.printable import printable
 from pydbt.core.seen.advance import LastingAdvance
+from pydbt.core.seen.backlog import BacklogWatch
 from pydbt.core.seen.byte_rate import ByteRate
 from pydbt.core.seen.sight import Asked, Sight, is_shallow, sight_of
 from pydbt.core.seen.view import View
@@ -48,7 +49,7 @@ class WatchedVolume:
         self._asked_at: float | None = None
         self._silence = ""
         self._late = False
-        self._rate = ByteRate()
+        self._rate, self._backlog = ByteRate(), BacklogWatch()
         self._advance, self._back = LastingAdvance(), ""
         self._looked_at = -inf
 
@@ -117,6 +118,7 @@ class WatchedVolume:
         self._asked_at, self._late, self._looked_at = None, now - asked_at > _LATE_S, -inf
         view = View(status)
         self._back = self._advance.look(view.part("progress"), view.text("mode") or "", now)
+        self._backlog.look(asked_at, view)
         self._rate.observe(
             now, view.number("sent_bytes") if view.text("role") == "primary" else view.number("received_bytes")
         )
@@ -124,6 +126,7 @@ class WatchedVolume:
     def _failed(self, error: Exception) -> None:
         self._asked_at, self._late = None, False
         self._rate.observe(0.0, None)
+        self._backlog.forget()
         self.is_stopped = isinstance(error, NotRunning)
         known = isinstance(error, PydbtError)
         self._silence = printable(str(error)) if known else f"its state cannot be read: {printable(_why(error))}"
@@ -143,7 +146,8 @@ class WatchedVolume:
             return seen(Asked({self.place.key: self.place.device}, 0.0, self._silence), self.place, machine)
         status = {**self._status, "running": True, "state_dir": str(self.place.where)}
         age_s = now - self._heard_at
-        return seen(Asked(status, age_s, self._silence, self._rate.per_second, self._back), self.place, machine)
+        growth = self._backlog.growth_bytes
+        return seen(Asked(status, age_s, self._silence, self._rate.per_second, self._back, growth), self.place, machine)
 
     def _as_stopped(self) -> dict[str, Any]:
         if self.last_known is not None:

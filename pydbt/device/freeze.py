@@ -17,6 +17,7 @@ from pydbt.core.errors import DeviceError
 from pydbt.device.freezer import FITHAW, open_point
 from pydbt.device.mounts import Mount, every_mount
 from pydbt.posix import libc
+from pydbt.posix.ownership import read_own
 
 # The helper answers within this time behind the limit of a freeze, or the kernel holds it.
 _ANSWER_S = 60.0
@@ -188,7 +189,7 @@ def _state_of(pid: int) -> str:
 def thaw_leftover(marker: Path) -> bool:
     """Thaw the file systems of a run that was killed together with its helper. Returns whether any was frozen."""
     try:
-        kept = json.loads(marker.read_bytes())
+        kept = json.loads(read_own(marker))
         helper, points = int(kept["helper"]), [(str(point), int(mount_id)) for point, mount_id in kept["points"]]
     except (OSError, ValueError, TypeError, KeyError):
         return False

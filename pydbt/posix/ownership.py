@@ -12,8 +12,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-OPEN_OWN = os.O_CLOEXEC | os.O_NOFOLLOW
-"""Flags to open a file of this program: a symbolic link in its place is an error, and is not followed."""
+OPEN_OWN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Flags to open a file of this program: a symbolic link in its place is an error and not followed, a pipe is not waited for."""
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 ELSEWHERE = "use a path elsewhere"
 REMOVE_IT = "remove it and start again"
@@ -22,12 +22,38 @@ _LINKS_MAX = 40
 """As many links as the kernel follows on one way (MAXSYMLINKS, include/linux/namei.h)."""
 _ACCESS_LIST = "system.posix_acl_access"
 _READ_BYTES_MAX = 16 << 20
-"""As much as ``read_safely`` reads: the files of this program have a few MiB at most."""
+"""As much as ``read_safely`` reads, and ``read_own`` by default: the files of this program have a few MiB at most."""
+
+_NOT_REGULAR = "it is not a regular file"
 
 
 def open_own(path: str | os.PathLike[str], flags: int, mode: int = 0o600) -> int:
     """``os.open`` with OPEN_OWN."""
     return os.open(path, flags | OPEN_OWN, mode)
+
+
+def read_own(path: str | os.PathLike[str], bytes_max: int = _READ_BYTES_MAX) -> bytes:
+    """The content of a file that this program keeps, for itself alone: in a state directory, for example.
+
+    An OSError is all that comes of anything else in its place: a link, a pipe, a device, a file that is too large, or one of
+    another user. It is never waited for, and its size is asked before it is read.
+    """
+    descriptor = open_own(path, os.O_RDONLY)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
+        if status.st_uid not in own_users():
+            words = f"it belongs to user {user_name(status.st_uid)}, and must be root's or your own"
+            raise OSError(errno.EINVAL, words, str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            # It may grow meanwhile.
+            content = file.read(bytes_max + 1) if status.st_size <= bytes_max else None
+    finally:
+        os.close(descriptor)
+    if content is None or len(content) > bytes_max:
+        raise OSError(errno.EFBIG, f"it is larger than {bytes_max >> 20} MiB", str(path))
+    return content
 
 
 def read_safely(path: Path) -> tuple[str, os.stat_result]:
@@ -36,13 +62,16 @@ def read_safely(path: Path) -> tuple[str, os.stat_result]:
     A file of another user is not read (Unsafe). One that is too large is an OSError, whatever its size is.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
         if status.st_uid not in own_users():
             raise Unsafe(_of_file(status))
-        content = file.read(_READ_BYTES_MAX + 1)
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(_READ_BYTES_MAX + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > _READ_BYTES_MAX:
         raise OSError(errno.EFBIG, f"it is larger than {_READ_BYTES_MAX >> 20} MiB", str(path))
     return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read(), status

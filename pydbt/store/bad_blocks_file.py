@@ -20,6 +20,7 @@ from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.secondary.bad_blocks import BAD_BLOCK_BYTES, BadBlocks, KeptBlock
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 from pydbt.store.versions import newer
 
 BAD_BLOCKS_NAME = "bad-blocks"
@@ -39,7 +40,7 @@ def load_bad_blocks(state_dir: Path, size_bytes: int, record: ReplicaRecord | No
     required = record is not None and record.kept_aside
     path = state_dir / BAD_BLOCKS_NAME
     try:
-        data = path.read_bytes()
+        data = read_own(path)
     except FileNotFoundError:
         if required:
             raise StateError(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydbt.posix.atomic import replace_file
 from pydbt.posix.boot import boot_id
+from pydbt.posix.ownership import read_own
 
 CLUSTER_WORDS_NAME = "cluster-words"
 CLUSTER_WORDS_VERSION = 1
@@ -30,7 +31,7 @@ def save_cluster_words(state_dir: Path, found: ClusterWords) -> None:
 def load_cluster_words(state_dir: Path) -> ClusterWords | None:
     """None where nothing stands against it, where the words are of an earlier boot, or where the file tells nothing."""
     try:
-        values = json.loads((state_dir / CLUSTER_WORDS_NAME).read_bytes())
+        values = json.loads(read_own(state_dir / CLUSTER_WORDS_NAME))
         found, boot = ClusterWords(str(values["words"]), str(values["told"])), values["boot"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

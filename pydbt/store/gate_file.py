@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pydbt.posix.atomic import replace_file
+from pydbt.posix.ownership import read_own
 
 GATE_FILE_NAME = "gate.json"
 GATE_FILE_VERSION = 1
@@ -31,7 +32,7 @@ def save_gate(state_dir: Path, record: GateRecord) -> None:
 def load_gate(state_dir: Path, boot: str) -> GateRecord | None:
     """None where the gate was not asked in this boot, or where the file tells nothing: it is for people, and decides nothing."""
     try:
-        values = json.loads((state_dir / GATE_FILE_NAME).read_bytes())
+        values = json.loads(read_own(state_dir / GATE_FILE_NAME))
         names = ("outcome", "words", "asked", "boot")
         record = GateRecord(*(str(values[name]) for name in names))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.secondary.promotion import UNKNOWN_MOMENT
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 
 GATE_QUESTION_NAME = "gate-asked"
 
@@ -27,7 +28,7 @@ def forget_gate_question(state_dir: Path) -> None:
 def load_gate_question(state_dir: Path) -> str:
     """When it was; empty when nobody has asked, and ``UNKNOWN_MOMENT`` for a file that cannot be read: somebody has."""
     try:
-        return checked((state_dir / GATE_QUESTION_NAME).read_bytes(), b"\n").decode()
+        return checked(read_own(state_dir / GATE_QUESTION_NAME), b"\n").decode()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError):

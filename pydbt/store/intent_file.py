@@ -35,7 +35,8 @@ from pydbt.core.primary.era_bound import Intent
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import SECTOR_BYTES
 from pydbt.posix.atomic import remove_file, replace_file
-from pydbt.store.map_image import MapHeader, decode_map, map_parts
+from pydbt.posix.ownership import read_own
+from pydbt.store.map_image import MAP_BYTES_MAX, MapHeader, decode_map, map_parts
 from pydbt.store.versions import newer
 
 _MAGIC = b"PDBTERA\0"
@@ -81,7 +82,7 @@ class IntentKeeper:
 def load_intent(path: str | os.PathLike[str]) -> tuple[Intent, MapHeader, DirtyMap] | None:
     """The content of a file; None when there is no file. StateError when it is torn or of another kind."""
     try:
-        return decode_intent(Path(path).read_bytes())
+        return decode_intent(read_own(path, MAP_BYTES_MAX))
     except FileNotFoundError:
         return None
     except OSError as error:

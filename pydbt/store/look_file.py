@@ -14,7 +14,7 @@ from pathlib import Path
 from pydbt.core.checksum import digest_of
 from pydbt.core.secondary.target_watch import KeptLook
 from pydbt.posix.files import write_all
-from pydbt.posix.ownership import OPEN_OWN
+from pydbt.posix.ownership import OPEN_OWN, read_own
 
 LOOK_FILE_NAME = "target"
 _BODY_BYTES = 1024
@@ -30,7 +30,7 @@ class LookFile:
     def load(self) -> KeptLook | None:
         """The look that was left; None without a whole one."""
         try:
-            data = self._path.read_bytes()
+            data = read_own(self._path)
             body, digest = data[:_BODY_BYTES], data[_BODY_BYTES:]
             if digest != digest_of(body):
                 return None

@@ -54,7 +54,6 @@ import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from uuid import UUID
 
 import numpy as np
@@ -65,7 +64,8 @@ from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.units import Buffer, Geometry
 from pydbt.posix.atomic import replace_file
-from pydbt.store.map_image import MapHeader, decode_map
+from pydbt.posix.ownership import read_own
+from pydbt.store.map_image import MAP_BYTES_MAX, MapHeader, decode_map
 from pydbt.store.versions import newer
 
 MAP_FILE_NAME = "dirty.map"
@@ -119,7 +119,7 @@ def save_map(path: str | os.PathLike[str], header: MapHeader, dirty: DirtyMap) -
 def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
     """The map in a file; None when there is no file. StateError when it is damaged or of another kind."""
     try:
-        data = Path(path).read_bytes()
+        data = read_own(path, MAP_BYTES_MAX)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -138,7 +138,7 @@ def load_map(path: str | os.PathLike[str]) -> tuple[MapHeader, DirtyMap] | None:
 def map_digest(path: str | os.PathLike[str]) -> str | None:
     """The digest that identifies the map in a file; None when there is none that can be read."""
     try:
-        return decode(Path(path).read_bytes()).digest.hex()
+        return decode(read_own(path, MAP_BYTES_MAX)).digest.hex()
     except (OSError, ValueError):
         return None
 

@@ -48,6 +48,10 @@ _DIGEST_BYTES = 16
 _CHUNKS_A_PART = 256
 
 
+MAP_BYTES_MAX = 8 << 30
+"""As much of a file with a map as is read: twice the whole map of 128 TiB in blocks of 4 KiB, to which a map file grows."""
+
+
 @dataclass(frozen=True, slots=True)
 class MapHeader:
     """The volume and the position that a map belongs to. The replica reported ``epoch`` and ``sequence`` (unsigned 64 bits)."""

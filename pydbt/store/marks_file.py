@@ -14,6 +14,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion, check_version
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.posix.atomic import replace_file
+from pydbt.posix.ownership import read_own
 
 MARKS_FILE_NAME = "marks.json"
 MARKS_FILE_VERSION = 1
@@ -29,7 +30,7 @@ def load_marks(state_dir: Path) -> HeldMarks:
     """None of them without the file. StateError when it cannot be read, is torn, or is of a newer version."""
     path = state_dir / MARKS_FILE_NAME
     try:
-        values = json.loads(checked(path.read_bytes(), b"\n"))
+        values = json.loads(checked(read_own(path), b"\n"))
         check_version(values["version"], MARKS_FILE_VERSION)
         return HeldMarks.from_values(values["marks"])
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import load_state
 
@@ -67,7 +68,7 @@ def _never_ran(state_dir: Path) -> bool:
 
 def _kept(state_dir: Path) -> OpenHandover | None:
     try:
-        values = json.loads(checked((state_dir / OPEN_HANDOVER_NAME).read_bytes(), b"\n"))
+        values = json.loads(checked(read_own(state_dir / OPEN_HANDOVER_NAME), b"\n"))
         if values.pop("version") != OPEN_HANDOVER_VERSION:
             return None
         return OpenHandover.from_values(values)

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydbt.core.errors import StateError
 from pydbt.core.protocol.peer_identity import Machine, PeerObjection, objection_to
 from pydbt.posix.atomic import replace_file
-from pydbt.posix.ownership import Unsafe, make_folder
+from pydbt.posix.ownership import Unsafe, make_folder, read_own
 
 PEER_FILE_NAME = "peer"
 
@@ -58,7 +58,7 @@ class PeerPin:
 
     def _read(self, path: Path) -> str:
         try:
-            return path.read_text(encoding="utf-8").strip()
+            return read_own(path).decode().strip()
         except FileNotFoundError:
             return ""
         except (OSError, UnicodeDecodeError) as error:

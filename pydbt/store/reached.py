@@ -17,7 +17,7 @@ import xxhash
 
 from pydbt.core.errors import StateError
 from pydbt.posix.files import write_all
-from pydbt.posix.ownership import OPEN_OWN
+from pydbt.posix.ownership import OPEN_OWN, read_own
 
 REACHED_FILE_NAME = "reached"
 _MAGIC = b"PDREACH\0"
@@ -34,7 +34,7 @@ class Reached:
     def load(self) -> int | None:
         """The position; None when none was ever written. StateError when the file is not whole."""
         try:
-            data = self._path.read_bytes()
+            data = read_own(self._path)
         except FileNotFoundError:
             return None
         except OSError as error:

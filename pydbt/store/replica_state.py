@@ -10,6 +10,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.protocol.frame_checks import NewerVersion
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.posix.atomic import replace_file
+from pydbt.posix.ownership import read_own
 from pydbt.store.versions import newer
 
 REPLICA_FILE_NAME = "replica.json"
@@ -19,7 +20,7 @@ def load_record(state_dir: Path) -> ReplicaRecord | None:
     """The record in a state directory; None when there is none yet. StateError names the file."""
     path = state_dir / REPLICA_FILE_NAME
     try:
-        data = path.read_bytes()
+        data = read_own(path)
     except FileNotFoundError:
         return None
     except OSError as error:

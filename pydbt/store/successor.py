@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pydbt.core.errors import StateError
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 
 SUCCESSOR_FILE_NAME = "successor"
 
@@ -33,7 +34,7 @@ def load_successor(state_dir: Path) -> Successor | None:
     """None for a side that gave its place to nobody. It counts only beside the record of a replica. StateError."""
     path = state_dir / SUCCESSOR_FILE_NAME
     try:
-        since, _, address = path.read_text(encoding="utf-8").strip().partition(" ")
+        since, _, address = read_own(path).decode().strip().partition(" ")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

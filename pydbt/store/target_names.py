@@ -12,6 +12,7 @@ from pathlib import Path
 from pydbt.core.checksum import checked, with_checksum
 from pydbt.core.errors import StateError
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 
 TARGET_NAMES_NAME = "target-names.json"
 
@@ -20,7 +21,7 @@ def load_target_names(state_dir: Path, recorded: str) -> dict[str, str]:
     """By kind; empty where none were kept for the target that the record names so. StateError when they cannot be read."""
     path = state_dir / TARGET_NAMES_NAME
     try:
-        values = json.loads(checked(path.read_bytes(), b"\n"))
+        values = json.loads(checked(read_own(path), b"\n"))
     except FileNotFoundError:
         return {}
     except OSError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydbt.core.errors import StateError
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 
 TARGET_PROBLEM_NAME = "target-problem"
 _MOST_BYTES = 4096
@@ -15,8 +16,7 @@ def load_target_problem(state_dir: Path) -> str:
     """In words; empty when there is none. StateError when the file cannot be read."""
     path = state_dir / TARGET_PROBLEM_NAME
     try:
-        with path.open("rb") as file:
-            words = file.read(_MOST_BYTES).decode("utf-8", "replace").strip()
+        words = read_own(path)[:_MOST_BYTES].decode("utf-8", "replace").strip()
     except FileNotFoundError:
         return ""
     except OSError as error:

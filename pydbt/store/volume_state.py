@@ -20,6 +20,7 @@ from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.units import SECTOR_BYTES, Geometry
 from pydbt.posix.atomic import replace_file
 from pydbt.posix.disk_identity import differing_kinds
+from pydbt.posix.ownership import read_own
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.versions import newer
 
@@ -126,7 +127,7 @@ def load_state(state_dir: str | os.PathLike[str]) -> VolumeState | None:
     """The state in a directory; None when it holds none. StateError when the file is torn or of another kind."""
     path = Path(state_dir) / VOLUME_FILE_NAME
     try:
-        data = path.read_bytes()
+        data = read_own(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

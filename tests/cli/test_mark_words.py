@@ -26,6 +26,10 @@ MARK = {
     ("changes", "words"),
     [
         ({}, '"before migration 14" (2026-01-02 03:04:05 UTC) held by a:1'),
+        (
+            {"before_boot": True, "moment": None},
+            '"before migration 14" held by a:1, but set before the primary\'s machine was started: perhaps not whole there since',
+        ),
         ({"synced": False}, '"before migration 14" (2026-01-02 03:04:05 UTC) held by a:1, without sync'),
         ({"partly": True, "moment": None}, '"before migration 14" held by a:1, not everything synced'),
         ({"held_by": [], "moment": None}, '"before migration 14" not acknowledged yet'),
@@ -50,6 +54,8 @@ def test_the_newest_three_are_shown_and_none_are_nothing() -> None:
     marks = [{**MARK, "name": name, "moment": None} for name in "abcd"]
     assert replica_marks_words(View({"marks": marks})) == '"a"; "b"; "c"'
     assert marks_words(View({})) == replica_marks_words(View({"marks": []})) == ""
+    marks = [{**MARK, "name": "a", "moment": None, "resynchronized": True}]
+    assert replica_marks_words(View({"marks": marks})) == '"a", resynchronized since by another run of a primary'
     assert mark_name(View({"name": "\x1b[2J"})) == '"\\x1b[2J"'
 
 
@@ -61,5 +67,7 @@ def test_a_promotion_names_the_last_mark_and_whether_anything_was_written_behind
         save_marks(tmp_path, HeldMarks().with_mark(NamedMark(sequence, 9, "a", 1, 2, synced=True), 7))
         line = last_mark_line(tmp_path)
         assert line.startswith('the last mark that it holds is "a" (1970-01-01 00:00:00 UTC)') and line.endswith(words)
+    save_marks(tmp_path, HeldMarks().with_mark(NamedMark(5, 9, "a", 1, 2, synced=True), 6))
+    assert "resynchronized since" in last_mark_line(tmp_path), "the image is of another run"
     (tmp_path / MARKS_FILE_NAME).write_bytes(b"torn")
     assert last_mark_line(tmp_path).startswith("its last mark is unknown: ")

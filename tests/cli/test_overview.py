@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from pydbt.cli.group import execute
-from pydbt.cli.overview import Urgency, in_order, urgency
+from pydbt.cli.overview import in_order
 from pydbt.controller import public_status as public
 from pydbt.controller import registry
 from pydbt.controller.control import ControlServer, write_saved_status
 from pydbt.controller.registry import registered_primary, registered_secondary
 from pydbt.core.errors import PydbtError
-from pydbt.core.seen.view import View
 from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.replica_state import save_record
@@ -85,29 +84,19 @@ def test_a_later_device_of_the_same_name_is_not_taken_for_an_earlier_target(alon
 GOOD = {"running": True, "role": "primary", "mode": "normal", "replica_state": "up-to-date", "connected": True}
 
 
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        ({}, Urgency.GOOD),
-        ({"mode": "epochs"}, Urgency.GOOD),
-        ({"replica_state": "consistent"}, Urgency.BEHIND),
-        ({"mode": "resynchronizing"}, Urgency.NOT_FOLLOWING),
-        ({"connected": False}, Urgency.NOT_FOLLOWING),
-        ({"running": False}, Urgency.NOT_RUNNING),
-        ({"replica_state": "inconsistent"}, Urgency.UNUSABLE),
-        ({"running": False, "replica_state": "inconsistent"}, Urgency.UNUSABLE),
-        ({"tainted": True}, Urgency.UNUSABLE),
-        ({"role": "secondary", "mode": "streaming", "replica_state": "consistent"}, Urgency.GOOD),
-        ({"mode": None, "connected": None}, Urgency.NOT_FOLLOWING),
-    ],
-)
-def test_what_is_not_told_is_taken_for_the_worse(changes: dict[str, object], expected: Urgency) -> None:
-    assert urgency(View(GOOD | changes)) is expected
-
-
-def test_the_worst_comes_first() -> None:
-    reports = [GOOD | {"source": "/dev/b"}, GOOD | {"source": "/dev/a"}, GOOD | {"source": "/dev/c", "running": False}]
-    assert [report["source"] for report in in_order(reports)] == ["/dev/c", "/dev/a", "/dev/b"]
+def test_the_worst_comes_first_as_on_the_page() -> None:
+    changes: dict[str, dict[str, object]] = {
+        "/dev/e": {},
+        "/dev/d": {"replica_state": "consistent"},
+        "/dev/c": {"running": False},
+        "/dev/b": {"mode": None},
+        "/dev/a4": {"persist_problem": "no space left"},
+        "/dev/a3": {"mode": "unsynchronized", "connected": False},
+        "/dev/a2": {"running": False, "gate": {"outcome": "shut"}},
+        "/dev/a1": {"running": False, "replica_state": "inconsistent"},
+    }
+    reports = [GOOD | {"source": source} | change for source, change in changes.items()]
+    assert [report["source"] for report in in_order(reports)] == sorted(changes)
 
 
 def test_status_lists_every_volume_and_replica_of_the_machine(
@@ -129,12 +118,12 @@ def test_status_lists_every_volume_and_replica_of_the_machine(
     ):
         assert execute(["status"]) == 9, "one of them does not run"
         lines = capsys.readouterr().out.splitlines()
-        assert [line.split()[0] for line in lines] == ["/dev/vdb", disk, str(target)], lines
-        assert "no controller is running; last known state" in lines[0] and "up to date; normal" in lines[1]
+        assert [line.split()[0] for line in lines] == ["/dev/vdb", str(target), disk], lines
+        assert "no controller is running; last known state" in lines[0] and "up to date; normal" in lines[2]
         assert execute(["status", "--json"]) == 9
         listed = json.loads(capsys.readouterr().out)["volumes"]
         assert [one["running"] for one in listed] == [False, True, True]
-        assert listed[1]["state_dir"] == str(state)
+        assert listed[2]["state_dir"] == str(state)
 
 
 # Without root

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from pydbt.cli import overview
+from pydbt.cli.commands import up as starting
 from pydbt.cli.group import cli, execute
 from pydbt.cli.supervising import configured
 from pydbt.core.errors import UsageError
@@ -169,3 +170,15 @@ def test_down_all_takes_down_each_and_goes_on_behind_a_failure(
     assert len(failures) == 1 and "/dev/broken: " in failures[0] and outcome.code == 7, outcome
     execute(["down", "--all", disk])
     assert "give one of them" in capsys.readouterr().err
+
+
+def test_what_has_a_unit_of_its_own_is_begun_by_that(
+    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bare `controller secondary` leaves it to its unit, and would start nothing."""
+    configure(volumes, "one")
+    configure(volumes, "two")
+    monkeypatch.setattr(starting, "is_enabled", lambda unit: unit == "pydbt-secondary@two.service")
+    assert execute(["up", "--all"]) == 9
+    said = capsys.readouterr().err
+    assert "'systemctl start pydbt-secondary@two.service'" in said and "@one" not in said

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from pydbt.cli import running_transactions
 from pydbt.cli.group import cli
 from pydbt.core.errors import NotRunning, UsageError
 from tests.core.transactions.recorded import Recorded
@@ -109,3 +110,26 @@ def test_a_transaction_that_is_not_there_is_refused_with_the_last_one(image: Pat
             catch_exceptions=False,
             standalone_mode=False,
         )
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_those_that_the_controller_does_not_keep_long_enough_are_counted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    def entry(ordinal: int) -> dict[str, object]:
+        return {"ordinal": ordinal, "transaction": str(100 + ordinal), "state": "done", "reason": None}
+
+    answers = iter(
+        [
+            {"reason": "", "oldest_kept": oldest, "transactions": [entry(one) for one in ordinals]}
+            for oldest, ordinals in ((4, (4, 5)), (4, (6,)), (9, (9, 10)), (11, (11,)))
+        ]
+    )
+    monkeypatch.setattr(running_transactions, "ask", lambda place, request: next(answers))
+    monkeypatch.setattr(running_transactions.time, "sleep", lambda seconds: None)
+    with pytest.raises(StopIteration):
+        running_transactions.follow_transactions(Path("/run"), as_json)
+    captured = capsys.readouterr()
+    printed = [json.loads(line)["transaction"] if as_json else line.split()[0] for line in captured.out.splitlines()]
+    assert printed == ["106", "109", "110", "111"], "nothing is said of what ended before the call"
+    assert captured.err == "2 transactions were not seen: more ended at once than the controller keeps\n"

@@ -386,7 +386,7 @@ def test_what_the_gate_is_to_do_is_checked_with_the_file(machine: Machine) -> No
     assert machine.run("configcheck").code == 0
     machine.write("data", f'{RIGHT}on-unreachable = "wait for it"\n')
     found = machine.run("configcheck")
-    assert found.code == 2 and "'wait TIME', 'mount' and 'refuse'" in found.output
+    assert found.code == 2 and "'wait TIME, then refuse', 'mount' and 'refuse'" in found.output
 
 
 def test_the_gate_of_a_volume_that_is_not_configured_or_wrong_stays_shut(machine: Machine) -> None:

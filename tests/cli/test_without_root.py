@@ -33,7 +33,7 @@ def member(alone: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def tell(request: dict[str, Any], gone: Any) -> dict[str, Any]:
-    return {**STATUS, "source": "/dev/vdx", "last_in_sync": datetime.now(UTC).isoformat()}
+    return {**STATUS, "source": "/dev/vdx", "connected": True, "last_in_sync": datetime.now(UTC).isoformat()}
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -9,16 +10,17 @@ import pytest
 
 from pydbt.controller.primary import state_save
 from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.kept_marks import carried_over
 from pydbt.controller.primary.mark_commands import answer_mark, marks_report
 from pydbt.controller.primary.state_save import SaveEnded
 from pydbt.controller.primary.volume import MARKS_KEY, Volume
 from pydbt.controller.requests import Request
-from pydbt.core.errors import PydbtError, StateError
+from pydbt.core.errors import PeerError, PydbtError, StateError
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.mark_events import AnswerMark, MarkOutcome, WantedMark
 from pydbt.core.volume.marking import Holding, KnownMark
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
-from pydbt.store.volume_state import load_state
+from pydbt.store.volume_state import VolumeState, load_state
 from tests.controller.volumes import GEOMETRY, volume_of
 
 MARK = WantedMark(0x17, "before migration 14", 5_000_000_000, 0, True, False)
@@ -47,7 +49,7 @@ class Writes:
 def volume(tmp_path: Path) -> Volume:
     made = volume_of(tmp_path, SecondaryRecord(1, "h:1", SyncPhase.REPLICATING))
     made.join(1, Joining(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False)))
-    made.fanout.marks.restore([HELD.to_values()])
+    made.fanout.marks.restore([HELD.to_values()], "")
     return made
 
 
@@ -72,6 +74,27 @@ def test_a_mark_that_is_held_is_told_when_it_is_on_this_sides_disk(volume: Volum
     again, effect = asked(volume)
     answer_mark(volume, 1, effect)
     assert again.done.is_set() and not writes.asked, "it is there already"
+
+
+def test_a_mark_of_a_boot_that_did_not_end_cleanly_is_no_answer_and_the_status_tells_it(volume: Volume) -> None:
+    volume.fanout.marks.restore([{**HELD.to_values(), "boot": "before"}], "now")
+    (told,) = marks_report(volume)
+    assert told.before_boot and told.held_by == ("h:1",)
+    request = Request("wait", Event())
+    answer_mark(volume, None, AnswerMark(volume.waits.take(request), MarkOutcome.BEFORE_BOOT, MARK.number))
+    assert isinstance(request.error, PeerError) and "set before this machine was started" in str(request.error)
+
+
+@pytest.mark.parametrize(("clean", "boot"), [({"boot_id": "before"}, "now"), (None, "before")])
+def test_a_clean_stop_loses_nothing_of_a_mark(clean: dict[str, str] | None, boot: str) -> None:
+    marks = [{**HELD.to_values(), "boot": "before"}, {**HELD.to_values(), "boot": "long ago"}, "damaged"]
+    state = VolumeState(
+        "ab" * 16, 1 << 20, 4096, "/dev/x", {}, [], clean=clean, boot_id="before", more={MARKS_KEY: marks}
+    )
+    kept = carried_over(state, "now")[MARKS_KEY]
+    assert [one["boot"] for one in kept[:2]] == [boot, "long ago"] and kept[2] == "damaged"
+    assert marks[0]["boot"] == "before", "the state is what it was"
+    assert carried_over(replace(state, more={}), "now") == {}
 
 
 def test_a_disk_that_takes_nothing_is_named_in_the_answer(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:

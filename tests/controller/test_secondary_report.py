@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from pydbt.cli.overview import Urgency, urgency
 from pydbt.controller.expiry import IdentityReport
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport
 from pydbt.core.protocol.divergence import Divergence
@@ -17,6 +16,7 @@ from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces, ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions, ToldTransaction
 from pydbt.core.seen.headline import headline
+from pydbt.core.seen.sight import Level, level_of
 from pydbt.core.seen.view import View
 
 REPLICA = ReplicaStatus(
@@ -50,7 +50,7 @@ REPORT = SecondaryServiceReport(
     transactions=ReplicaTransactions(
         ToldTransaction("ext4", "48211", "2026-01-02T03:04:04.000Z", 0.8, "0000000000000007", 41), None
     ),
-    marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0),),
+    marks=(MarkReport("a", "0000000000000009", None, "0000000000000007", 40, True, False, 0, True),),
     handover=None,
     divergence=None,
 )
@@ -113,6 +113,7 @@ JSON = {
             "synced": True,
             "partly": False,
             "uncertain_bytes": 0,
+            "resynchronized": True,
         }
     ],
     "handover": None,
@@ -135,7 +136,7 @@ def test_while_it_starts_again_nothing_is_followed_and_the_first_line_says_why()
     assert restarting["replica_state"] == "consistent"
     line = headline(View({**restarting, "running": True}), datetime.now(UTC))
     assert "restarting" in line and "replica.json cannot be written" in line
-    assert urgency(View({**restarting, "running": True})) is Urgency.NOT_FOLLOWING
+    assert level_of(View({**restarting, "running": True}), stale=False) is Level.BAD
     inconsistent = replace(REPLICA, replica_state=ReplicaState.INCONSISTENT).without_engine()
     assert inconsistent.replica_state is ReplicaState.INCONSISTENT
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-from pydbt.cli.overview import Urgency, urgency
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.secondary import service as module
 from pydbt.controller.secondary.service import SecondaryService
@@ -17,6 +16,7 @@ from pydbt.core.errors import StateError
 from pydbt.core.protocol.frames import Frame, Hello, Refuse
 from pydbt.core.secondary import events as e
 from pydbt.core.seen.headline import headline
+from pydbt.core.seen.sight import Level, level_of
 from pydbt.core.seen.view import View
 
 FULL = "the state file cannot be written: No space left on device"
@@ -58,7 +58,7 @@ def test_while_it_starts_again_the_status_is_not_that_of_before_and_a_primary_is
     assert [one["problem"] for one in told] == ["the first reason", FULL, FULL]
     for one in told:
         assert one["mode"] == "restarting" and one["connected"] is False
-        assert urgency(View(one)) is not Urgency.GOOD
+        assert level_of(View({**one, "running": True}), stale=False) is Level.BAD
     ((identifier, refuse),) = sent
     assert identifier == 7 and isinstance(refuse, Refuse) and refuse.code == "restarting" and FULL in refuse.message
     after = service.report().to_json()

@@ -108,6 +108,33 @@ def test_of_several_secondaries_each_block_counts_once_that_some_of_them_lacks(m
     assert (status["out_of_sync_bytes"], status["lag_bytes"]) == (6 * 4096, 5 * 4096)
 
 
+def test_what_was_written_down_and_not_told_any_more_before_a_kill_is_told(machine: Machine) -> None:
+    """``status.json`` is up to ten seconds older than ``volume.json``."""
+    green = {"tainted": False, "taints": [], "replica_state": "outdated"}
+    saved = {**SAVED, **green, "secondaries": [{"secondary": "h:1", **green}, {"secondary": "h:2", **green}]}
+    second = replace(machine.state.record(1), slot=2, address="h:2")
+    machine.save(secondaries=(machine.state.record(1), second))
+    status = with_present_figures(machine.place, saved)
+    assert {**status, **green} == status and all({**one, **green} == one for one in status["secondaries"])
+    taint = {"reason": "an unknown operation wrote", "since": "2026-01-02T03:04:05Z"}
+    machine.save(secondaries=(machine.state.record(1), replace(second, taints=[taint])))
+    status = with_present_figures(machine.place, saved)
+    first, other = status["secondaries"]
+    assert {**first, **green} == first
+    for one in (status, other):
+        assert one["tainted"] is True and one["taints"] == [taint["reason"]] and one["replica_state"] == "inconsistent"
+    told = {**green, "tainted": True, "taints": [taint["reason"]]}
+    status = with_present_figures(machine.place, {**saved, **told, "secondaries": [{"secondary": "h:2", **told}]})
+    assert status["replica_state"] == "outdated", "it was told with the taint: the replica is that of an earlier moment"
+    machine.save(secondaries=(machine.state.record(1), replace(second, phase=SyncPhase.INITIAL)))
+    status = with_present_figures(machine.place, saved)
+    assert [one["replica_state"] for one in status["secondaries"]] == ["outdated", "inconsistent"]
+    assert (status["replica_state"], status["tainted"]) == ("inconsistent", False)
+    (machine.place / "volume.json").write_bytes(b"torn")
+    status = with_present_figures(machine.place, saved)
+    assert status["tainted"] is None and all(one["tainted"] is None for one in status["secondaries"]), "nobody knows"
+
+
 def arm(machine: Machine, broken: str = "") -> None:
     machine.save(more={"armed": {"since": "2026-01-02T03:04:05+00:00", "attachment": "now 7", "broken": broken}})
 

@@ -10,14 +10,17 @@ from types import SimpleNamespace
 import pytest
 
 from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.transaction_commands import asked_transaction, ended_transactions
 from pydbt.controller.primary.transaction_watch import KnownTransaction
 from pydbt.controller.primary.volume import Volume
 from pydbt.controller.primary.waits import WaitingRequests
 from pydbt.controller.requests import Request
-from pydbt.core.errors import UsageError
+from pydbt.core.errors import DeviceError, UsageError
 from pydbt.core.primary.config import PrimaryConfig
+from pydbt.core.primary.events import AnswerWait
 from pydbt.core.primary.named_transaction import NamedTransaction
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from pydbt.core.transactions.transaction import RunsOfTransaction, TransactionState
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.controller.volumes import GEOMETRY, volume_of
@@ -46,7 +49,7 @@ def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:
         made.join(slot, Joining(CONFIG))
     ended = [known(one, TransactionState.ABANDONED if one == 3 else TransactionState.COMMITTED) for one in range(1, 6)]
     made.transactions = SimpleNamespace(
-        file_system="ext4", problem=problem, per_second=lambda now: 2.0,
+        file_system="ext4", problem=problem, per_second=lambda now: 2.0, oldest_kept=1,
         recent=lambda after: [one for one in ended if one.ordinal > after],
     )  # fmt: skip
     for brain in made.brains:
@@ -59,7 +62,7 @@ def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:
 def test_each_is_told_with_its_state(tmp_path: Path) -> None:
     answer = ended_transactions(volume(tmp_path), 0)
     assert (answer["unit"], answer["reason"], answer["file_system"]) == ("file-system", "", "ext4")
-    assert (answer["done_through"], answer["committed_through"]) == (2, 4)
+    assert (answer["done_through"], answer["committed_through"], answer["oldest_kept"]) == (2, 4, 1)
     states = [(one["transaction"], one["state"]) for one in answer["transactions"]]
     assert states == [
         ("101", "done"),
@@ -73,6 +76,20 @@ def test_each_is_told_with_its_state(tmp_path: Path) -> None:
     assert last["changed"] == [{"offset_bytes": 3 * 4096, "length_bytes": 4096}] and last["changed_count"] == 1
     assert answer["transactions"][2]["reason"] == "its checksum is wrong"
     assert [one["ordinal"] for one in ended_transactions(volume(tmp_path), 3)["transactions"]] == [4, 5]
+
+
+def test_one_whose_commit_failed_is_abandoned_also_when_a_later_one_is_done(tmp_path: Path) -> None:
+    made = volume(tmp_path, secondaries=2)
+    made.brains[1].transactions.lost.add(named(1), "a write of it failed")
+    told = [(one["transaction"], one["state"], one["reason"]) for one in ended_transactions(made, 0)["transactions"]]
+    assert told[:2] == [("101", "abandoned", "a write of it failed"), ("102", "done", None)]
+
+
+def test_a_wait_for_one_that_was_lost_ends_with_a_sentence(tmp_path: Path) -> None:
+    made, request = volume(tmp_path), Request("wait", Event())
+    asked = made.waits.add(request, 0, None, AskedTransaction.parse("101"))
+    EffectRunner(made).carry_out([(None, AnswerWait(asked.token, lost="a write of it failed"))])
+    assert isinstance(request.error, DeviceError) and "no secondary will hold" in str(request.error)
 
 
 def test_done_is_what_every_secondary_holds(tmp_path: Path) -> None:

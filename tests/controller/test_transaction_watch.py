@@ -83,7 +83,7 @@ def test_the_last_ones_are_kept_and_their_rate_is_that_of_the_last_seconds(clock
         clock.now += 0.5
         story.commit(10)
         rate = story.watch.per_second(clock.now)
-    assert len(story.watch.recent()) == KEPT
+    assert len(story.watch.recent()) == KEPT and story.watch.oldest_kept == story.watch.recent()[0].ordinal > 1
     assert 19 < rate < 21
     for _ in range(40):
         clock.now += 0.5

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from pydbt.core.seen.sight import STALE_S, Level
+from pydbt.core.units import MIB
 from pydbt.dashboard import watched_volume
 from pydbt.dashboard.panorama import Panorama
 from pydbt.dashboard.places import VolumePlace
@@ -49,6 +50,26 @@ def test_an_answer_that_lay_there_unread_is_not_of_now(monkeypatch: pytest.Monke
     watched.take(102.0 + STALE_S)
     sight = watched.sight("here", 102.0 + STALE_S)
     assert sight.level is Level.UNKNOWN and sight.age_seconds == STALE_S + 1
+
+
+def test_a_stream_whose_backlog_grows_for_long_has_a_forecast(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    now = 100.0
+
+    class Behind(Conversation):
+        def take(self) -> dict[str, Any]:
+            return {**WELL, "replica_state": "consistent", "lag_bytes": 5 * MIB * (now - 100.0)}
+
+    monkeypatch.setattr(watched_volume, "Conversation", Behind)
+    watched = WatchedVolume(VolumePlace("id", "data", tmp_path, "source", "/dev/vda3"))
+    forecasts = []
+    for step in range(22):
+        now = 100.0 + step
+        watched.ask(now)
+        watched.take(now)
+        forecasts.append(watched.sight("here", now).forecast)
+    assert forecasts[14].converges is None and "falls behind by 5.0 MiB/s" in forecasts[-1].words
+    watched._failed(OSError("it hangs"))
+    assert watched.sight("here", now).forecast.converges is None
 
 
 def test_an_overview_of_another_machine_is_as_old_as_the_question() -> None:

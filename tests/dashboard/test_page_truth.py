@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from tests.dashboard.test_page_safety import keeps_the_rules
 from tests.dashboard.test_page_views import DRAWN, path_of
 from tests.lab.browser import Tab
 from tests.lab.page_bench.server import PageBench
@@ -134,3 +135,36 @@ def test_figures_of_events_have_no_escapes_of_the_page_s_own_spaces(bench: PageB
     page.wait_for_selector(".events strong:text('disk-error')")
     shown = page.locator(".events li:has(strong) .muted").first.inner_text()
     assert shown.strip() == "bytes 12.0 MiB, out of sync 3.0 MiB, silent 1 min 15 s"
+
+
+@pytest.mark.parametrize(
+    ("view", "parts"), [("writers", ".panel"), ("io", ".panel"), ("map", ".map"), ("method", ".drawing")]
+)
+def test_what_was_drawn_before_a_controller_fell_silent_has_the_look_of_the_past(
+    bench: PageBench, tab: Callable[..., Tab], view: str, parts: str
+) -> None:
+    opened = tab(path_of(bench, "postgres", view))
+    opened.expected += ("503",)
+    page = opened.page
+    page.wait_for_selector(DRAWN[view])
+    drawn = f".view {parts}:visible" if view in ("writers", "io") else f"{parts}:visible"
+    assert page.locator(f"{parts}[data-stale]").count() == 0
+    bench.made = [replace(one, standing="silent") if one.name == "postgres" else one for one in bench.made]
+    page.wait_for_selector(f"{parts}[data-stale]")
+    assert page.locator(drawn).count() == page.locator(f"{parts}[data-stale]:visible").count() > 0
+    keeps_the_rules(page)
+
+
+def test_events_that_are_missing_are_told_as_a_gap(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    moment = bench.overview()["machines"][0]["volumes"][0]["last_in_sync"]
+
+    def told(number: int, lost: bool) -> tuple[int, dict[str, Any]]:
+        event = {"number": number, "moment": moment, "name": "verified", "words": f"number {number}", "figures": {}}
+        return 200, {"events": [event], "next": number, "lost": lost, "run": "first"}
+
+    bench.answers.over["events"] = told(5, lost=False)
+    page = tab(path_of(bench, "postgres", "method")).page
+    page.wait_for_selector(".events :text('number 5')")
+    bench.answers.over["events"] = told(2000, lost=True)
+    page.wait_for_selector(".events li:has-text('number 2000') + li:has(strong:text-is('gap'))")
+    assert "events are missing here" in page.inner_text(".events li:has(strong:text-is('gap')) >> nth=0")

@@ -188,6 +188,23 @@ def test_the_rows_of_the_writers_add_up_to_what_was_captured(bench: PageBench, t
     assert all(words.startswith("The rows add up to") and "capture counted" not in words for words in sums)
 
 
+def test_rows_that_have_more_than_was_captured_are_called_a_fault(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    opened = tab(path_of(bench, "postgres", "summary"))
+
+    def counted_twice(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        counted = told["captured_bytes"] - 4096
+        route.fulfill(response=answer, json={**told, "counted_bytes": counted, "excess_bytes": 4096})
+
+    opened.page.route("**/writers", counted_twice)
+    opened.go(path_of(bench, "postgres", "writers"))
+    opened.page.wait_for_selector(DRAWN["writers"])
+    (words, *_) = opened.page.eval_on_selector_all("[data-sum]", "all => all.map(one => one.innerText)")
+    assert "4.0\u00a0KiB more than the volume's capture counted" in words
+    opened.page.unroute_all(behavior="wait")
+
+
 def test_who_writes_has_names_of_users_and_tells_what_has_no_name(bench: PageBench, tab: Callable[..., Tab]) -> None:
     opened = tab(path_of(bench, "postgres", "summary"))
 

@@ -70,3 +70,9 @@ def test_a_rate_that_makes_a_time_without_end_makes_no_forecast() -> None:
     behind = {**WELL, "replica_state": "consistent", "lag_bytes": 1 << 40, "write_rate_bytes": 0.0}
     (sight,) = seen(volume("a", status=behind, wire_rate_bytes=1e-320)).sights
     assert sight.forecast.seconds is None and sight.forecast.converges is None
+
+
+def test_a_stream_of_another_machine_falls_behind_as_that_one_tells() -> None:
+    behind = {**WELL, "replica_state": "consistent"}
+    (sight,) = seen(volume("a", status=behind, backlog_growth_bytes=2 << 20)).sights
+    assert sight.forecast.converges is False and "falls behind by 2.0 MiB/s" in sight.forecast.words

@@ -169,6 +169,27 @@ def test_a_change_is_told_to_every_watcher_and_the_rest_are_signs_of_life(machin
             until_told(events, lambda told: told["data"]["level"] == "bad")
 
 
+@pytest.mark.parametrize(
+    ("change", "is_told"),
+    [
+        ({"persist_problem": "the disk is broken"}, lambda told: "the disk is broken" in told["words"]),
+        ({"lag_seconds": 40.0}, lambda told: told["lag_seconds"] == 40.0),
+        ({"taints": ["a", "b"]}, lambda told: "b" in told["words"]),
+    ],
+)
+def test_a_changed_sentence_waits_for_no_repetition(machine: Machine, change: dict[str, Any], is_told: Any) -> None:
+    controller = machine.add("data", persist_problem="no space left", tainted=True, taints=["a"])
+    with serving(machine, settings={"stream._REPEAT_S": 3600.0}) as dashboard, stream_of(dashboard) as events:
+        until_told(events, lambda told: "no space left" in told["data"]["words"])
+        controller.status = {**controller.status, **change}
+        beats = 0
+        for event in events:
+            beats = beats + 1 if event is None else 0
+            if event is not None and is_told(event["machines"][0]["volumes"][0]):
+                break
+            assert beats < 10, "only signs of life came"
+
+
 def test_nobody_is_asked_while_nobody_looks(machine: Machine) -> None:
     controller = machine.add("data")
     with serving(machine) as dashboard:
@@ -226,6 +247,24 @@ def test_questions_to_a_controller_that_hangs_leave_room_for_those_to_others(mac
                 stack.enter_context(dashboard.wire()).sendall(request.encode())
             until(lambda: dashboard.get(places["hung"]).status == 503, "there are too many")
             assert dashboard.get(places["data"]).json == {"state": "normal"}
+
+
+def test_a_question_that_nobody_answers_holds_no_end_up(machine: Machine) -> None:
+    """The thread that asks would wait for ten minutes; the service manager kills what has not ended after 20 seconds."""
+    settings = {"questions.QUESTION_S": 600.0}
+    with (
+        machine.silent("hung") as listener,
+        serving(machine, settings=settings) as dashboard,
+        contextlib.ExitStack() as stack,
+    ):
+        (hung,) = dashboard.machines()[0]["volumes"]
+        request = f"GET /api/volumes/{hung['id']}/events?timeout=20 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        asking = stack.enter_context(dashboard.wire())
+        asking.sendall(f"{request}Authorization: Bearer {dashboard.token}\r\n\r\n".encode())
+        listener.settimeout(20.0)
+        while b'"events"' not in stack.enter_context(listener.accept()[0]).recv(65536):
+            pass
+        assert dashboard.stop() == 0, dashboard.log.read_text()
 
 
 def test_a_status_that_is_made_to_break_readers_hides_no_other_volume(machine: Machine) -> None:

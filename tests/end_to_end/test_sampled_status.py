@@ -175,6 +175,48 @@ def test_no_answer_is_better_than_the_truth(tmp_path: Path, chance: random.Rando
     assert how != "log full" or "log full" in both.primary_log.read_text()
 
 
+def test_behind_a_slow_line_neither_side_is_up_to_date_while_older_writes_wait_in_its_queue(
+    tmp_path: Path, chance: random.Random
+) -> None:
+    """A writer at the speed of the line behind one that was faster: the queue stands, and everything arrives seconds late."""
+    rate, piece = 512 << 10, 64 << 10
+    written: list[tuple[float, int]] = []  # when it had completed, and the bytes until then
+    primary, secondary = list[Sample](), list[Sample]()
+    with (
+        loop_device(tmp_path, SIZE) as device,
+        cluster(tmp_path / "c", device, wired=True) as both,
+        DirectWriter(device.path, private=True) as writer,
+    ):
+        both.start()
+        both.wait()
+        both.wire.throttle(rate)
+        began = time.monotonic()
+
+        def write() -> None:
+            writer.put(chance.randrange(SIZE // piece) * piece, chance.randbytes(piece))
+            written.append((time.monotonic(), piece + (written[-1][1] if written else 0)))
+
+        def keep_the_queue() -> None:
+            """Six seconds of the line, whatever else this machine does."""
+            while not written or written[-1][1] < (6 + time.monotonic() - began) * rate:
+                write()
+
+        keep_the_queue()
+        with load() as running:
+            running.add(keep_the_queue, EVERY_S)
+            running.add(sampling(both.status, primary), EVERY_S)
+            running.add(sampling(both.secondary_status, secondary), EVERY_S)
+            time.sleep(14)
+
+    def is_missing_something_old(asked_at: float) -> bool:
+        old = max((size for completed, size in written if completed < asked_at - STALE_S), default=0)
+        return old > (asked_at - began) * rate + (1 << 20)  # with what the line lets pass at once
+
+    for samples in (primary, secondary):
+        told = [status["replica_state"] for at, status in samples if status and is_missing_something_old(at)]
+        assert len(told) > 20 and "up-to-date" not in told
+
+
 def says_that_nothing_is_missing(status: Status | None) -> bool:
     told = status or {}
     return told.get("replica_state") == "up-to-date" and told["out_of_sync_bytes"] == told["lag_bytes"] == 0

@@ -20,7 +20,7 @@ from pydbt.core.seen.writers.answer import TEXT_MAX, views
 from pydbt.core.seen.writers.reading import File, Kind, Names
 from pydbt.core.seen.writers.sampling import SAMPLED_CHUNKS, ChunkSample
 from pydbt.core.seen.writers.sums import WriterSums
-from pydbt.core.units import MIB
+from pydbt.core.units import MIB, SECTOR_BYTES
 from pydbt.device.file_handles import group_mount, path_of_file, path_of_group
 from pydbt.device.sysfs import BlockDevice
 from pydbt.device.written_places import written_places
@@ -34,6 +34,8 @@ from tests.lab.tracking import spec_of, tracked, wait_quiet
 
 SIZE = 512 * MIB
 _PROGRAM_BY_ID = 13  # a command of bpf(2)
+_BETWEEN_BYTES = 64 * 1024
+"""The file system may write by itself between the two looks at the beginning, and between those at the end."""
 QUIET = {"ext4": ("-E", "lazy_itable_init=0,lazy_journal_init=0"), "xfs": ()}
 
 
@@ -46,6 +48,15 @@ class Watched:
     capture: Capture
     programs: WriterPrograms
     sums: WriterSums = field(default_factory=WriterSums)
+    disk_bytes_before: int = 0
+
+    def __post_init__(self) -> None:
+        self.disk_bytes_before = self.disk_bytes()
+
+    def disk_bytes(self) -> int:
+        """Written to the device and discarded since the boot, as its driver's own statistics tell."""
+        figures = Path(f"/sys/class/block/{Path(self.device.path).name}/stat").read_text().split()
+        return (int(figures[6]) + int(figures[13])) * SECTOR_BYTES
 
     def written(self, *processes: int) -> tuple[int, int]:
         """Bytes dirtied and written by these processes."""
@@ -71,7 +82,10 @@ class Watched:
     def check_sums(self) -> dict[str, Any]:
         answer = views(self.sums, Names())
         for view in ("processes", "groups", "files"):
-            assert sum(row["written_bytes"] for row in answer[view]) == answer["captured_bytes"], view
+            assert sum(row["written_bytes"] for row in answer[view]) == answer["counted_bytes"], view
+        assert answer["excess_bytes"] == 0 and answer["counted_bytes"] == answer["captured_bytes"]
+        seen_by_disk = self.disk_bytes() - self.disk_bytes_before
+        assert abs(seen_by_disk - answer["counted_bytes"]) <= _BETWEEN_BYTES, (seen_by_disk, answer)
         return answer
 
 

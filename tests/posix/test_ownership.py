@@ -15,6 +15,7 @@ from pydbt.posix.ownership import (
     folder_intruder,
     make_folder,
     open_own,
+    read_own,
     read_safely,
     remove_folders,
     way_intruder,
@@ -230,3 +231,28 @@ def test_only_an_own_regular_file_of_a_bounded_size_is_read(tmp_path: Path) -> N
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="not a regular file"):
         read_safely(tmp_path / "pipe")
+
+
+def test_a_file_that_this_program_keeps_is_read_as_it_is_and_nothing_else_in_its_place(tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_bytes(b"\xff\r\n")
+    assert read_own(file) == b"\xff\r\n" == read_own(file, 3)
+    for bytes_max, size in ((2, 3), (100, 8 << 40)):
+        os.truncate(file, size)
+        with pytest.raises(OSError, match="larger than"):
+            read_own(file, bytes_max)
+    link.symlink_to(tmp_path / "ownerless")
+    (tmp_path / "ownerless").write_bytes(b"precious")
+    with pytest.raises(OSError, match="symbolic links"):
+        read_own(link)
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path, Path("/dev/null")):
+        with pytest.raises(OSError, match="not a regular file"):
+            read_own(place)
+    with pytest.raises(FileNotFoundError):
+        read_own(tmp_path / "absent")
+    os.truncate(file, 0)
+    os.chown(file, NOBODY, NOBODY)
+    with pytest.raises(OSError, match=f"user {NOBODY}") as caught:
+        read_own(file)
+    assert not isinstance(caught.value, PermissionError), "which would be taken for a lack of root"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.mark_events import AnswerMark, MarkAsked, MarkOutcome
+from pydbt.core.protocol import frames as f
+from pydbt.core.protocol.mark import NamedMark
+from pydbt.core.secondary import events as e
 from pydbt.core.volume.fanout import Addressed
+from tests.core.secondary.test_brain import EPOCH, HELLO, Play, stream
 from tests.core.volume.test_fanout_marks import WANTED, captured, frames, volume
 
 
@@ -44,7 +50,30 @@ def a_mark_that_was_not_acknowledged_is_not_called_held() -> None:
     assert outcomes(told) == [MarkOutcome.DOUBTFUL]
 
 
+def an_image_of_another_run_is_not_said_to_have_everything_before_a_mark() -> None:
+    """The primary lost power behind a mark, with what it had not flushed; its next run resynchronizes the secondary."""
+    play = Play()
+    (append,) = play.frame(stream(11, 12), e.Append)
+    play(e.JournalDurable((append.ticket,), (5000,)))
+    (append,) = play.frame(NamedMark(13, 9, "before migration 14", 0, 0, synced=True), e.Append)
+    play(e.JournalDurable((append.ticket,), (5200,)))
+    keeper = play.brain.keeper
+    (told,) = keeper.marks.report(keeper.epoch)
+    assert not told.resynchronized
+    later = Play(keeper.record, hello=replace(HELLO, epoch=EPOCH + 1))
+    later.brain.keeper.marks = keeper.marks
+    later(e.RoomMeasured(1 << 40))
+    (begin,) = later.frame(f.Begin(1, EPOCH + 1, 0), e.Append)
+    later(e.JournalDurable((begin.ticket,), (300,)))
+    (commit,) = later.frame(f.Commit(1, 5), e.Append)
+    later(e.JournalDurable((commit.ticket,), (400,)))
+    keeper = later.brain.keeper
+    (told,) = keeper.marks.report(keeper.epoch)
+    assert keeper.epoch == EPOCH + 1 and told.resynchronized, "what was lost may have been written before the mark"
+
+
 STORIES = {
+    "a mark from before a loss of power is told as held": an_image_of_another_run_is_not_said_to_have_everything_before_a_mark,
     "a mark is set for one secondary after the other": a_mark_has_one_place_for_all_secondaries,
     "blocks that are uncertain at a mark do not count": a_mark_waits_for_uncertain_blocks_and_counts_those_that_are_left,
     "a mark whose acknowledgement was lost counts as held": a_mark_that_was_not_acknowledged_is_not_called_held,

@@ -145,7 +145,9 @@ def a_taint_that_is_answered_stands_until_that_is_on_the_disk() -> None:
         assert told.tainted and told.taints == (MISSED,) and told.replica_state == "inconsistent", (
             "it is answered for people alone"
         )
-        assert told_position(brain.state, repairing=False, now=now) == OUT_OF_SYNC, "the secondary is told more"
+        assert told_position(brain.state, repairing=False, answered_at=now, now=now) == OUT_OF_SYNC, (
+            "the secondary is told more"
+        )
         assert brain._waits._patient, "a wait has ended well"
         story.let_it_end()
         assert not asked.waits and not story.on_disk().taints

@@ -23,7 +23,7 @@ from pydbt.store import map_file, map_keeper
 from pydbt.store.map_file import _decode_change, load_map
 from pydbt.store.map_keeper import SMALLEST_LIMIT_BYTES, MapKeeper
 from tests.simulation.cluster.disk import Killed, Machine
-from tests.simulation.cluster.files import Files, SimOs, SimPath
+from tests.simulation.cluster.files import Files, SimOs, SimPath, read_simulated
 from tests.store.map_images import contents, header_of, map_of
 
 COUNT = 4 * CHUNK_BLOCKS
@@ -136,8 +136,8 @@ class World:
         with contextlib.ExitStack() as stack:
             for module in (posix_files, atomic, map_keeper):
                 stack.enter_context(patch.object(module, "os", self.os))
-            for module in (atomic, map_file):
-                stack.enter_context(patch.object(module, "Path", SimPath))
+            stack.enter_context(patch.object(atomic, "Path", SimPath))
+            stack.enter_context(patch.object(map_file, "read_own", read_simulated))
             yield
 
     def crash(self, power: bool) -> None:

@@ -26,7 +26,8 @@ def test_what_two_programs_wrote_is_told_by_process_and_each_io_has_its_latency(
     answer = told["answer"]
     assert told["problem"] == "" and answer["lost"] == {"rows": 0, "writers": 0}
     for view in ("processes", "groups", "files"):
-        assert sum(row["written_bytes"] for row in answer[view]) == answer["captured_bytes"], view
+        assert sum(row["written_bytes"] for row in answer[view]) == answer["counted_bytes"], view
+    assert answer["excess_bytes"] == 0
     by_process = {row.get("process"): row for row in answer["processes"]}
     assert abs(by_process[told["direct"]]["written_bytes"] - DIRECT) <= DIRECT // 50
     assert abs(by_process[told["buffered"]]["written_bytes"] - BUFFERED) <= BUFFERED // 10

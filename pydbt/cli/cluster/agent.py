@@ -28,6 +28,7 @@ from pydbt.core.errors import BusyError, MachineError, NotRunning, PydbtError, S
 from pydbt.core.printable import printable
 from pydbt.posix.atomic import remove_file, replace_file
 from pydbt.posix.boot import boot_id
+from pydbt.posix.ownership import read_own
 from pydbt.store.cluster_words import ClusterWords, load_cluster_words, save_cluster_words
 
 _ROLE_NAME = "cluster-role"
@@ -197,7 +198,7 @@ class VolumeAgent:
     def _noted_role(self) -> str:
         """The role in which this agent has started the controller since the boot; empty when it has not, or has stopped it."""
         try:
-            words = (self._volume.state_dir / _ROLE_NAME).read_text().split()
+            words = read_own(self._volume.state_dir / _ROLE_NAME).decode().split()
         except (OSError, ValueError):
             return ""
         return words[0] if len(words) == 2 and words[1] == boot_id() else ""

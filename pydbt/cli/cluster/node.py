@@ -18,6 +18,7 @@ from pydbt.core.secondary.primary_watch import PrimaryReport
 from pydbt.core.secondary.promotion import Position
 from pydbt.core.secondary.replica import ReplicaState
 from pydbt.posix.atomic import remove_file, replace_file
+from pydbt.posix.ownership import read_own
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import load_state
 
@@ -47,7 +48,7 @@ class NodeVolume:
     def begun(self) -> BegunPromotion | None:
         """A promotion that may not be finished: the last one that was begun, as long as the cluster was not told its end."""
         try:
-            text = (self.state_dir / _PROMOTION_NAME).read_text()
+            text = read_own(self.state_dir / _PROMOTION_NAME).decode()
         except (OSError, ValueError):
             return None
         return BegunPromotion.from_text(text)

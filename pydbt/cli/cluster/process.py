@@ -21,6 +21,7 @@ from types import FrameType
 from pydbt.cli.cluster.node import NodeVolume
 from pydbt.cli.program import Stopped
 from pydbt.core.errors import NotRunning, PydbtError, StateError
+from pydbt.posix.ownership import open_own
 
 _JOURNAL = Path("/run/systemd/journal/stdout")
 _LOG_NAME = "cluster.log"
@@ -104,7 +105,7 @@ class VolumeProcess:
             return
         path = self._volume.state_dir / _LOG_NAME
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            descriptor = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         except OSError as error:
             raise StateError(f"{path} cannot be written: {error.strerror}") from None
         try:

@@ -191,7 +191,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     default="wait 60s",
     show_default=True,
     metavar="WORDS",
-    help="For `gate`, when a secondary does not answer: `wait TIME` and mount, `mount`, or `refuse`.",
+    help="For `gate`, if a secondary is silent: `wait TIME` (and mount), `wait TIME, then refuse`, `mount`, `refuse`.",
 )
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."

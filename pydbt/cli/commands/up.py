@@ -11,11 +11,12 @@ from typing import Any
 import click
 
 from pydbt.cli.values import DURATION
-from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
+from pydbt.cli.volume_files import VOLUMES, read_volume, volume_files, volumes_folder
 from pydbt.controller.supervisor import UP_SIGNAL
 from pydbt.controller.supervisor_file import ROLE_NAMES, read_report
+from pydbt.controller.units import is_enabled, unit_of
 from pydbt.core.configured.supervision import Condition
-from pydbt.core.errors import NotRunning, TimedOut, UsageError
+from pydbt.core.errors import NotRunning, PydbtError, TimedOut, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
 
@@ -45,10 +46,7 @@ def up(everything: bool, timeout: float) -> int:
         raise UsageError(f"nothing is configured: write {VOLUMES}/NAME.toml with a table [run] or [secondary]")
     reports = {role: report for role in ROLE_NAMES if (report := read_report(role, volumes_folder())) is not None}
     if not reports:
-        raise NotRunning(
-            "nothing runs the configured volumes: begin with 'controller run' for volumes, and 'controller secondary' for "
-            "replicas"
-        )
+        raise NotRunning(_how_to_begin(_enabled_units()))
     for role, report in reports.items():
         for volume in _started(role, report, timeout):
             failure = f": {volume['failure']}" if volume["failure"] else ""
@@ -87,3 +85,27 @@ def _signal(role: str, process: int) -> None:
                 signal.pidfd_send_signal(descriptor, UP_SIGNAL)
         finally:
             os.close(descriptor)
+
+
+def _enabled_units() -> list[str]:
+    """The units of configured volumes that a boot starts."""
+    found = []
+    for path in volume_files():
+        try:
+            volume = read_volume(path)
+        except PydbtError:
+            continue  # 'controller configcheck' tells it
+        unit = unit_of(volume.role, volume.name) if volume.role else ""
+        if unit and is_enabled(unit):
+            found.append(unit)
+    return found
+
+
+def _how_to_begin(units: list[str]) -> str:
+    words = (
+        "nothing runs the configured volumes: begin with 'controller run' for volumes, and 'controller secondary' for "
+        "replicas"
+    )
+    if not units:
+        return words
+    return f"{words}; what has a unit that is enabled is left to that: 'systemctl start {' '.join(units)}'"

@@ -20,6 +20,7 @@ from pydbt.controller.primary.armed import Arming, with_arming
 from pydbt.controller.primary.auditor import look_at
 from pydbt.controller.primary.below_watch import KEY as BELOW_KEY
 from pydbt.controller.primary.below_watch import BelowWatch
+from pydbt.controller.primary.kept_marks import MARKS_KEY, carried_over
 from pydbt.controller.primary.leftover import let_go, pin_dir_of, warn_of_others
 from pydbt.controller.primary.opening import all_distrusted, before_attaching, distrust_maps, load_maps
 from pydbt.controller.primary.programs import chain_of, still_tracked, volume_spec
@@ -81,7 +82,7 @@ def _attach(
     device: BlockDevice, state: VolumeState, state_dir: Path, reader: DirectReader, unarmed: Callable[[], str]
 ) -> str:
     """The link that was missing, or nothing. ``unarmed``: why a mount of this boot may have come before."""
-    below = BelowWatch(device, state)
+    below, marks = BelowWatch(device, state), carried_over(state, boot_id()).get(MARKS_KEY)
     link = chain_of(device, state, reader, unarmed).link
     state = before_attaching(state_dir, state, below.untracked(link) if link else "")
     pins = pin_dir_of(state)
@@ -98,6 +99,8 @@ def _attach(
             distrust_maps(state_dir, state)
             state = all_distrusted(state, below.untracked(link))
         more = {**state.more, BELOW_KEY: below.kept and below.kept.to_values()}
+        if marks is not None:
+            more[MARKS_KEY] = marks
         audit = first_record(look).as_dict()  # a write that is counted unseen from here on is told, whoever looks
         state = replace(
             state, clean=None, boot_id=boot_id(), disk_sequence=device.disk_sequence(), audit=audit, more=more

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.era_recovery import Since, is_untracked
+from pydbt.controller.primary.kept_marks import carried_over
 from pydbt.controller.primary.leftover import require_map_of
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import StateError
@@ -130,7 +131,9 @@ def begun(state: VolumeState, untold: Collection[int], assumed: bool, disk_seque
                 later_epochs=[*record.later_epochs, new_epoch()][-LATER_EPOCHS:],
             )
         )
-    return replace(state, clean=None, boot_id=boot_id(), disk_sequence=disk_sequence, generations=base)
+    boot = boot_id()
+    more = carried_over(state, boot)
+    return replace(state, clean=None, boot_id=boot, disk_sequence=disk_sequence, generations=base, more=more)
 
 
 def tainted(record: SecondaryRecord, reason: str) -> SecondaryRecord:

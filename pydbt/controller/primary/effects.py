@@ -13,7 +13,7 @@ from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.used_blocks import UsedBlocksSearch
 from pydbt.controller.primary.volume import AddressedEvent, Volume
 from pydbt.core.blocks.runs import Runs
-from pydbt.core.errors import PeerError
+from pydbt.core.errors import DeviceError, PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.mark_events import AnswerMark
 from pydbt.core.primary.transaction_events import SendCompleted
@@ -56,8 +56,11 @@ class EffectRunner:
                 volume.capture.zero_quiet()
             case ev.KeepAllGenerations():
                 self._keep_generations(effect)
-            case ev.AnswerWait(token=token, lacks=lacks):
-                if lacks:
+            case ev.AnswerWait(token=token, lacks=lacks, lost=lost):
+                if lost:
+                    why = f"no secondary will hold this transaction: {lost}; a wait without it ends when all writes are held"
+                    volume.waits.give_up(token, DeviceError(why))
+                elif lacks:
                     volume.waits.give_up(token, self._volume.lack_of(self._peer(number).number))
                 else:
                     volume.waits.answer(token, min(brain.state.acknowledged for brain in volume.brains))

@@ -18,6 +18,7 @@ from pydbt.network.address import check_plain_tcp, split_address
 from pydbt.network.listen import listen
 from pydbt.network.tls import Secure, load_identity
 from pydbt.posix.atomic import replace_file
+from pydbt.posix.ownership import read_own
 from pydbt.store.peer_pin import Unpinned
 from pydbt.store.replica_state import load_record
 
@@ -66,7 +67,7 @@ def _connections(options: PrimaryOptions) -> Connections | None:
 
 def _read(path: Path) -> tuple[str, int] | None:
     try:
-        return split_address(path.read_text(encoding="ascii").strip())
+        return split_address(read_own(path).decode("ascii").strip())
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

@@ -80,6 +80,11 @@ def _problem(volume: Volume, peer: int | None, effect: AnswerMark, found: KnownM
             return PeerError(
                 f"{address} does not hold {name}, and never will: the stream to it was given up before; set another one"
             )
+        case MarkOutcome.BEFORE_BOOT:
+            return PeerError(
+                f"{name} was set before this machine was started, and no clean stop came between: what was not written out was "
+                "lost, and what is replicated since may lack writes from before the mark; set another one"
+            )
     return UsageError("no mark of this name was set for this volume, or 64 others were set since")
 
 
@@ -99,6 +104,7 @@ def _report(volume: Volume, known: KnownMark) -> SetMarkReport:
         held_by=tuple(by_state.get(Holding.HELD, ())),
         not_held_by=tuple(by_state.get(Holding.MISSED, ())),
         perhaps_held_by=tuple(by_state.get(Holding.DOUBTFUL, ())),
+        before_boot=volume.fanout.marks.is_before_boot(known),
     )
 
 

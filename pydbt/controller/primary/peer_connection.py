@@ -19,7 +19,18 @@ from pydbt.core.errors import PeerError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.interruption import TcpView
 from pydbt.core.protocol.digests import UnitDigest
-from pydbt.core.protocol.frames import HISTORY, SECOND_PRIMARY, SUPERSEDED, TARGET_ERROR, Bye, Frame, Hello, Refuse
+from pydbt.core.protocol.frames import (
+    DATED_PINGS,
+    HISTORY,
+    SECOND_PRIMARY,
+    SUPERSEDED,
+    TARGET_ERROR,
+    Bye,
+    Frame,
+    Hello,
+    Ping,
+    Refuse,
+)
 from pydbt.core.protocol.recent import RECENT_WRITES
 from pydbt.core.protocol.refusals import FATAL_REFUSALS
 from pydbt.core.protocol.stream_times import StreamTimes
@@ -107,6 +118,8 @@ class PeerConnection:
     # --- sending ------------------------------------------------------------------------------------------
     def send(self, frame: Frame, payload_bytes: int = 0) -> None:
         """Queue a frame; without a connection it is dropped."""
+        if isinstance(frame, Ping) and DATED_PINGS not in self.features:
+            frame = Ping(frame.token, frame.sequence)
         self._put([frame], payload_bytes)
 
     def send_stream(self, effect: ev.SendStream) -> None:

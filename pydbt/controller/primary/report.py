@@ -148,7 +148,8 @@ class TransactionsReport:
 class SetMarkReport:
     """A mark that was set. ``number``: 16 hexadecimal digits. ``synced``: file systems were written out first; ``partly``: but
     not all. ``uncertain_bytes``: blocks that were uncertain there. ``held_by``, ``not_held_by``: addresses of secondaries;
-    ``perhaps_held_by``: those of which it is not known. To others it is on its way."""
+    ``perhaps_held_by``: those of which it is not known. To others it is on its way. ``before_boot``: set before the machine was
+    started, whose end was not clean."""
 
     name: str
     number: str
@@ -159,6 +160,7 @@ class SetMarkReport:
     held_by: tuple[str, ...]
     not_held_by: tuple[str, ...]
     perhaps_held_by: tuple[str, ...]
+    before_boot: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ the figures are None: unknown, and never better than that.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from pydbt.store.cluster_words import cluster_part
 from pydbt.store.map_file import load_map
 from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
+from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.target_problem import load_target_problem
 from pydbt.store.volume_state import VolumeState, load_state
 
@@ -60,7 +62,26 @@ def with_present_figures(state_dir: Path, saved: dict[str, Any]) -> dict[str, An
         status["out_of_sync_bytes"] = _size(_union(known, state), state)
     else:
         _set(status, None)
+    _tell_records(status, state)
     return {**status, "tracked": since is not None and since.tracked, **_armed(state, since), **_gate(state_dir)}
+
+
+def _tell_records(status: dict[str, Any], state: VolumeState) -> None:
+    """What is written down of the secondaries is newer than the status, when the controller was killed."""
+    records = {record.address: record for record in state.secondaries}
+    for one in status["secondaries"]:
+        if (record := records.get(str(one.get("secondary")))) is not None:
+            _tell_record(one, [record])
+    _tell_record(status, state.secondaries)
+
+
+def _tell_record(one: dict[str, Any], records: Sequence[SecondaryRecord]) -> None:
+    """A replica is inconsistent that was never in sync, or that lacks a write by a taint of which its last state knew nothing."""
+    taints = list(dict.fromkeys(entry["reason"] for record in records for entry in record.taints))
+    unknown = set(taints).difference(one.get("taints") or ())
+    if unknown or any(record.phase is SyncPhase.INITIAL for record in records):
+        one["replica_state"] = "inconsistent"
+    one |= {"tainted": bool(taints), "taints": taints}
 
 
 def _gate(state_dir: Path) -> dict[str, Any]:
@@ -74,10 +95,9 @@ def _armed(state: VolumeState, since: WrittenSince | None) -> dict[str, Any]:
     arming = arming_of(state)
     if arming is None:
         return {"armed": None}
-    taints = list(dict.fromkeys(entry["reason"] for record in state.secondaries for entry in record.taints))
     is_armed = since is not None and since.tracked
     broken = arming.broken if is_armed else gap_of(state) or "the programs cannot be read"
-    keys = {"armed": {"since": arming.since, "broken": broken}, "tainted": bool(taints), "taints": taints}
+    keys: dict[str, Any] = {"armed": {"since": arming.since, "broken": broken}}
     return {**keys, "mode": "armed"} if is_armed else keys
 
 
@@ -121,6 +141,7 @@ def _became(status: dict[str, Any], state_dir: Path) -> dict[str, Any]:
     every = (status, *status["secondaries"])
     for one in every:
         _set(one, None)
+        one |= {"tainted": None} if one.get("tainted") is False else {}
     if became := changed_role(state_dir, "primary"):
         status |= {"mode": became, "tainted": None, "taints": [], **undecided_part(state_dir)}
         for one in every:

@@ -18,6 +18,7 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
     """Those with an ordinal above ``after``, as far as they are kept, the oldest first, and what they are transactions of.
 
     ``done_through``, ``committed_through``: ordinals up to which every secondary holds them, and their commits have completed.
+    ``oldest_kept``: those with a lower one are not kept any more.
     """
     report, watch = transactions_report(volume), volume.transactions
     told = [brain.transactions.status() for brain in volume.brains]
@@ -26,24 +27,29 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
     committed = max([done, *(one.newest.ordinal for one in told if one.newest is not None)])
     now = time.monotonic()
     known = [] if watch is None else watch.recent(after)
+    lost = {ordinal: why for brain in volume.brains for ordinal, why in brain.transactions.lost.by_ordinal().items()}
     return {
         "unit": report.unit,
         "reason": report.reason,
         "file_system": report.file_system,
         "done_through": done,
         "committed_through": committed,
-        "transactions": [_entry(one, done, committed, now) for one in known],
+        "oldest_kept": 1 if watch is None else watch.oldest_kept,
+        "transactions": [
+            _entry(one, _state(one, done, committed, lost), lost.get(one.ordinal, ""), now) for one in known
+        ],
     }
 
 
-def _entry(one: KnownTransaction, done: int, committed: int, now: float) -> dict[str, Any]:
-    state = "submitted"
-    if one.state is TransactionState.ABANDONED:
-        state = "abandoned"
-    elif one.ordinal <= done:
-        state = "done"
-    elif one.ordinal <= committed:
-        state = "committed"
+def _state(one: KnownTransaction, done: int, committed: int, lost: dict[int, str]) -> str:
+    if one.state is TransactionState.ABANDONED or one.ordinal in lost:
+        return "abandoned"
+    if one.ordinal <= done:
+        return "done"
+    return "committed" if one.ordinal <= committed else "submitted"
+
+
+def _entry(one: KnownTransaction, state: str, lost: str, now: float) -> dict[str, Any]:
     submitted = moment_of_age(one.submitted_at, now)
     return {
         "ordinal": one.ordinal,
@@ -54,7 +60,7 @@ def _entry(one: KnownTransaction, done: int, committed: int, now: float) -> dict
         "log_bytes": one.length_bytes,
         "changed_count": one.changed_count,
         "changed": [{"offset_bytes": offset, "length_bytes": length} for offset, length in one.changed],
-        "reason": one.reason or None,
+        "reason": one.reason or lost or None,
     }
 
 

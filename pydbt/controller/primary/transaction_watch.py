@@ -225,6 +225,11 @@ class TransactionWatch:
         """Those with a higher ordinal, as far as they are kept, in their order."""
         return [one for one in self._recent if one.ordinal > after]
 
+    @property
+    def oldest_kept(self) -> int:
+        """The ordinal of the oldest one that is kept, or of the next one: those before it are not told any more."""
+        return self._recent[0].ordinal if self._recent else self._next_ordinal
+
     def per_second(self, now: float) -> float:
         """Commits per second over the last seconds."""
         if now - self._samples[-1][0] >= 0.5:

@@ -18,6 +18,7 @@ from pydbt.controller.primary.configuring import Joining
 from pydbt.controller.primary.handshake import hello_of
 from pydbt.controller.primary.holder import Holder
 from pydbt.controller.primary.inbox import Heard, Inbox
+from pydbt.controller.primary.kept_marks import MARKS_KEY
 from pydbt.controller.primary.map_writer import MapWriter
 from pydbt.controller.primary.metadata import Metadata
 from pydbt.controller.primary.peer import Peer
@@ -47,8 +48,6 @@ _log = logging.getLogger("pydbt")
 
 RECORDS_A_LOOK = 16384
 IDLE_LOOK_S = 0.02
-MARKS_KEY = "marks"
-"""In ``VolumeState.more``: the marks that were set, and who holds them."""
 # A program that the kernel did not run leaves nothing in the ring, and is in the kernel's count alone.
 COUNT_S = 1.0
 
@@ -87,7 +86,7 @@ class Volume:
         self.waits = WaitingRequests()
         self.events: deque[AddressedEvent] = deque()
         self.fanout = Fanout(options.data_ring_bytes, inherited)
-        self.fanout.marks.restore(metadata.state.more.get(MARKS_KEY))
+        self.fanout.marks.restore(metadata.state.more.get(MARKS_KEY), metadata.state.boot_id)
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log

@@ -199,7 +199,7 @@ class SecondaryService:
     def report(self) -> SecondaryServiceReport:
         """The report of ``controller status``."""
         connections, now = self._connections, now_after(self._watch.heard_at)
-        replica, problem = self._engine.brain.status(now), self._problem
+        replica, problem, keeper = self._engine.brain.status(now), self._problem, self._engine.brain.keeper
         return SecondaryServiceReport(
             role="secondary", target=str(self._options.target), target_bytes=self._target_bytes(), listen=self._listening,
             problem=problem, journal=JournalReport(self._engine.journal.used_bytes, self._options.journal_limit_bytes),
@@ -208,7 +208,7 @@ class SecondaryService:
             replica=replica.without_engine() if problem else replica,
             primary=self._watch.report(now, connected=replica.connected),
             transactions=self._watch.transactions.report(now, consistent=replica.is_consistent),
-            marks=self._engine.brain.keeper.marks.report() if replica.is_consistent else (),
+            marks=keeper.marks.report(keeper.epoch) if replica.is_consistent else (),
             handover=None if replica.connected else self._watch.handover.kept,
             divergence=None if replica.connected else own_part(self._engine.brain.record),
         )  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 DEFAULT_WAIT_S = 60.0
 LONGEST_GATE_WAIT_S = 86_400.0
 """A boot that waits for more than a day is no boot."""
-_WAIT = re.compile(r"wait ([0-9]+(?:\.[0-9]+)?)([smh]?)", re.ASCII)
+_WAIT = re.compile(r"wait ([0-9]+(?:\.[0-9]+)?)([smh]?)(?:,? then (mount|refuse))?", re.ASCII)
 _SECONDS_OF = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 
@@ -21,7 +21,7 @@ class OnUnreachable:
 
     @classmethod
     def parse(cls, text: str) -> OnUnreachable:
-        """Of ``wait 60s``, ``mount`` or ``refuse``. ValueError."""
+        """Of ``wait 60s``, ``wait 60s, then refuse``, ``mount`` or ``refuse``. ValueError."""
         words = " ".join(text.split())
         if words in ("mount", "refuse"):
             return cls(0.0, refuses=words == "refuse")
@@ -29,9 +29,10 @@ class OnUnreachable:
         wait_s = float(found[1]) * _SECONDS_OF[found[2]] if found else -1.0
         if not 0 <= wait_s <= LONGEST_GATE_WAIT_S:
             raise ValueError(
-                f"{text!r} is none of 'wait TIME', 'mount' and 'refuse', with a TIME of at most 24h, as in 'wait 60s'"
+                f"{text!r} is none of 'wait TIME', 'wait TIME, then refuse', 'mount' and 'refuse', with a TIME of at most 24h, "
+                "as in 'wait 60s'"
             )
-        return cls(wait_s)
+        return cls(wait_s, refuses=found is not None and found[3] == "refuse")
 
 
 WAIT_THEN_MOUNT = OnUnreachable()

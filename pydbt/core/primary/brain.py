@@ -28,7 +28,7 @@ from pydbt.core.primary.parts import Parts
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.rename import Ancestry
-from pydbt.core.primary.reported_state import told_position
+from pydbt.core.primary.reported_state import heartbeat
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.sender import send_stream
 from pydbt.core.primary.settler import Settled, Settler
@@ -40,7 +40,7 @@ from pydbt.core.primary.stream_landing import StreamLanding
 from pydbt.core.primary.taints import Taints
 from pydbt.core.primary.verifier import Verifier
 from pydbt.core.primary.wait_answers import WaitAnswers
-from pydbt.core.protocol.frames import Ack, Commit, Ping, Pong, Unwritable, Want
+from pydbt.core.protocol.frames import Ack, Commit, Pong, Unwritable, Want
 from pydbt.core.protocol.recent import Recent
 from pydbt.core.tracking.capture_record import Records, empty_records
 
@@ -219,7 +219,7 @@ class Primary:
         if not unseen.total():
             return
         self.state.effects.log("debug", f"{unseen.total()} blocks completed unseen; they are read again")
-        self.transactions.abandon(unseen)
+        self.transactions.ended_unseen(unseen)
         if self.logging:
             self.settler.unknown(unseen, now)
         if not self.logging or self.phase is Phase.SETTLING:
@@ -422,8 +422,8 @@ class Primary:
                 self.state.effects.add(ev.CloseConnection(dead))
                 self._lose_connection(dead, now)
             elif self.link.ping_due(now):
-                position = told_position(self.state, repairing=self.settler.repairing, now=now)
-                self.state.effects.add(ev.SendFrame(Ping(self.link.next_token(now), position)))
+                ping = heartbeat(self.state, self.link, repairing=self.settler.repairing, now=now)
+                self.state.effects.add(ev.SendFrame(ping))
         elif self.mode is Mode.UNSYNCHRONIZED and self.link.may_connect(now):
             self.link.attempt()
             self.state.effects.add(ev.Connect())

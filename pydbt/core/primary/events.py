@@ -210,8 +210,7 @@ class VerifyAsked:
     """Compare these runs of blocks in normal mode, and copy what differs. ``repair``: for the report alone.
 
     ``free``: free space that the secondary was not given, where that was not written down. ``in_use``: a difference in these
-    is one, also in what it was not given. ``answers``: numbers of the taints for which ``runs`` has every block that counts.
-    """
+    is one, also in what it was not given. ``answers``: numbers of the taints for which ``runs`` has every block that counts."""
 
     runs: Runs
     repair: bool
@@ -458,10 +457,11 @@ class KeepAllGenerations:
 
 @dataclass(frozen=True, slots=True)
 class AnswerWait:
-    """A wait's condition holds; or with ``lacks`` it cannot come to hold without somebody's help."""
+    """A wait's condition holds; or with ``lacks`` it cannot come to hold without help, with ``lost`` never, for that."""
 
     token: int
     lacks: bool = False
+    lost: str = ""
 
 
 @dataclass(frozen=True, slots=True)

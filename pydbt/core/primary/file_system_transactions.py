@@ -18,6 +18,7 @@ from pydbt.core.blocks.runs import BlockNumbers, Runs
 from pydbt.core.primary.completed_transactions import CompletedTransactions
 from pydbt.core.primary.events import Captured
 from pydbt.core.primary.intake import NANOSECONDS, Taken
+from pydbt.core.primary.lost_commits import FAILED, UNSEEN, LostCommits
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.state import State
@@ -62,6 +63,9 @@ class FileSystemTransactions:
         self._state = state
         self._submitted: deque[CommittedTransaction] = deque()
         self._committed: deque[NamedTransaction] = deque()
+        self._given_up: deque[CommittedTransaction] = deque(maxlen=MAX_WAITING)  # with the stream
+        self._left_out: tuple[Captured, Taken] | None = None  # the batch that has not entered the log, so far
+        self.lost = LostCommits()
         self._read: ReadTransaction | None = None  # from the disk, when the stream has told none
         self.newest: NamedTransaction | None = None
         self.held: NamedTransaction | None = None
@@ -73,7 +77,8 @@ class FileSystemTransactions:
     def insert(self, event: Captured, taken: Taken, written: Runs) -> bool:
         """INSERT of a batch of writes, with the transactions that ended in it (Fig. 2). False: the log is full."""
         if not len(written.firsts):
-            self.abandon(taken.report.failed)
+            self._left_out = None
+            self.failed(taken.report.failed)
             return True
         last_sequences = taken.segment.last_sequences.astype(np.uint64)
         found = self._found(event, taken) if event.ended else []
@@ -88,13 +93,15 @@ class FileSystemTransactions:
         rows = self._with_transactions(writes, found)
         if self._state.tracker.insert_all(*rows, uncommitted=True) < len(rows[0]):
             return False
+        self._left_out = None
         self._submitted.extend(found)
         names = [one.named for one in found]
         self._inserted.extend(names)
+        self.lost.given_again(names)
         self.for_history.ended(names, taken.report)
         while len(self._submitted) > MAX_WAITING:
             self._submitted.popleft()
-        self.abandon(taken.report.failed)
+        self.failed(taken.report.failed)
         return True
 
     def _found(self, event: Captured, taken: Taken) -> list[CommittedTransaction]:
@@ -150,6 +157,7 @@ class FileSystemTransactions:
 
         One that was read from the disk counts where no other is known.
         """
+        self._left_out = (event, taken)
         if event.renewed:
             self._renew(taken)
         if event.read is not None and self.unknown:
@@ -158,24 +166,43 @@ class FileSystemTransactions:
     def _renew(self, taken: Taken) -> None:
         state, before = self._state, taken.segment.first_sequence - 1
         state.tracker.log.abandon_uncommitted(state.acknowledged)
+        for one in (*self._given_up, *self._submitted):
+            self.lost.add(one.named, UNSEEN)
+        self.lost.forget_names()
+        self._given_up.clear()
         self._submitted.clear()
         self._committed.clear()
         self.for_history.forget()
         self.newest = self.held = self._read = None
         self._none_yet = NamedTransaction("", 0, None, state.now, before, 0, before)
 
-    def abandon(self, blocks: Runs) -> None:
-        """Writes to these blocks have failed, or have ended unseen: no transaction with such a block is known to be complete."""
-        if not len(blocks.firsts) or not self._submitted:
-            return
-        state, kept = self._state, deque[CommittedTransaction]()
-        for one, hit in zip(self._submitted, _touched(blocks, self._submitted).tolist(), strict=True):
-            if hit:
-                sequence = one.named.sequence
-                state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
-            else:
-                kept.append(one)
-        self._submitted = kept
+    def failed(self, blocks: Runs) -> None:
+        """Writes to these blocks have failed: no transaction with such a block is complete."""
+        self._abandon(blocks, FAILED)
+
+    def ended_unseen(self, blocks: Runs) -> None:
+        """Writes to these blocks have ended, nobody knows how: no transaction with such a block is known to be complete."""
+        self._abandon(blocks, UNSEEN)
+
+    def _abandon(self, blocks: Runs, reason: str) -> None:
+        state = self._state
+        for one in self._taken(self._given_up, blocks):
+            self.lost.add(one.named, reason)
+        for one in self._taken(self._submitted, blocks):
+            sequence = one.named.sequence
+            state.tracker.log.committed_through(sequence, state.acknowledged, first=sequence)
+            self.lost.add(one.named, reason)
+
+    @staticmethod
+    def _taken(waiting: deque[CommittedTransaction], blocks: Runs) -> list[CommittedTransaction]:
+        """Those with one of these blocks, taken away."""
+        if not waiting or not len(blocks.firsts):
+            return []
+        touched = _touched(blocks, waiting).tolist()
+        every = list(waiting)
+        waiting.clear()
+        waiting.extend(one for one, hit in zip(every, touched, strict=True) if not hit)
+        return [one for one, hit in zip(every, touched, strict=True) if hit]
 
     # --- what becomes of them -----------------------------------------------------------------------------
     def advance(self) -> None:
@@ -183,16 +210,22 @@ class FileSystemTransactions:
         state = self._state
         if state.mode in SYNCING_MODES:
             self.held = None  # nobody knows which transaction the image of this resynchronization will hold
+        if self._left_out is not None:
+            self._pass_over(*self._left_out)
+        if self._given_up:
+            _take_completed(state, self._given_up)
         if not state.payload_on:  # the stream was discarded, and the log is not seen
+            self._given_up.extend(self._submitted)
             self._submitted.clear()
             self._committed.clear()
             self.for_history.forget()
             self.newest = self._read = None
             return
-        if self._read is not None:
-            self._take_read(self._read)
-        if self._submitted:
-            self._commit()
+        if not self._given_up:  # else an earlier one is in flight
+            if self._read is not None:
+                self._take_read(self._read)
+            if self._submitted:
+                self._commit()
         self.for_history.advance()
         waiting = self._committed
         if not waiting or state.mode is not Mode.NORMAL or waiting[0].sequence > state.acknowledged:
@@ -202,6 +235,14 @@ class FileSystemTransactions:
         oldest = state.unsettled.oldest_sequence()
         while waiting and waiting[0].sequence <= state.acknowledged and _is_settled(waiting[0], oldest):
             self.held, self._none_yet = waiting.popleft(), None
+
+    def _pass_over(self, event: Captured, taken: Taken) -> None:
+        """A batch that does not enter the log: the stream is given up with it, or is another secondary's. What it tells of
+        commits that fail counts all the same: who is complete to a later transaction one day lacks these."""
+        self._left_out = None
+        if event.ended:
+            self._given_up.extend(self._found(event, taken))
+        self.failed(taken.report.failed)
 
     def _take_read(self, read: ReadTransaction) -> None:
         """Everything that the read has seen was submitted by now, and of the log all has completed: it is a write like any other.
@@ -221,15 +262,8 @@ class FileSystemTransactions:
             self._committed.append(named)
 
     def _commit(self) -> None:
-        state, waiting = self._state, self._submitted
-        if not state.in_flight.certain:
-            return
-        completed = len(waiting)
-        if not state.in_flight.empty:
-            busy = _touched(state.in_flight.extents(), waiting)
-            completed = int(busy.argmax()) if busy.any() else completed
-        if completed:
-            named = [waiting.popleft().named for _ in range(completed)]
+        state = self._state
+        if named := _take_completed(state, self._submitted):
             self._committed.extend(named)
             self.for_history.completed(named)
             while len(self._committed) > MAX_WAITING:
@@ -262,6 +296,17 @@ class FileSystemTransactions:
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
         return TransactionsStatus(self.newest, self.held if self._is_sure else None)
+
+
+def _take_completed(state: State, waiting: deque[CommittedTransaction]) -> list[NamedTransaction]:
+    """The first of them up to one of which a write is in flight, taken away."""
+    if not state.in_flight.certain:
+        return []
+    completed = len(waiting)
+    if not state.in_flight.empty:
+        busy = _touched(state.in_flight.extents(), waiting)
+        completed = int(busy.argmax()) if busy.any() else completed
+    return [waiting.popleft().named for _ in range(completed)]
 
 
 def _blocks_of(runs: Sequence[tuple[int, int]], block_bytes: int) -> Runs:

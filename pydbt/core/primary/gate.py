@@ -114,9 +114,9 @@ def verdict_of(answers: Iterable[RoleAnswer], policy: OnUnreachable, waited_s: f
     unheard = [one for one in found if one.heard is HeardRole.NOTHING]
     if not unheard:
         return GateVerdict(GateOutcome.OPEN, _words(found))
-    if policy.refuses:
-        return GateVerdict(GateOutcome.SILENT, _words(unheard))
-    return None if waited_s < policy.wait_s else GateVerdict(GateOutcome.UNHEARD, _words(unheard))
+    if waited_s < policy.wait_s:
+        return None
+    return GateVerdict(GateOutcome.SILENT if policy.refuses else GateOutcome.UNHEARD, _words(unheard))
 
 
 def _words(answers: list[RoleAnswer]) -> str:

@@ -36,10 +36,11 @@ class Connecting:
 class Up:
     """Connected ``since``. Nothing of it outlives the connection.
 
-    ``heard_at``: something arrived; ``progress_at``: something was acknowledged, or began to be owed; ``asked_at``: the last
-    question. ``answered_at``: when the latest question was asked that is answered, and ``answered_token`` its token; answers
-    before ``needed_token`` tell nothing. ``unanswered``: token -> when it was asked. ``queued_bytes``: handed to the sender and
-    not sent yet. ``waiting``: an answer was owed when that was looked at last.
+    ``heard_at``: something arrived; ``progress_at``: something was acknowledged, or began to be owed; ``asked_at``: the
+    last question. ``answered_at``: when the latest question was asked that is answered, ``answered_token`` its token, and
+    ``answer_at`` when the answer arrived; answers before ``needed_token`` tell nothing. ``unanswered``: token -> when it
+    was asked. ``queued_bytes``: handed to the sender and not sent yet. ``waiting``: an answer was owed when that was looked
+    at last.
     """
 
     since: float
@@ -47,6 +48,7 @@ class Up:
     progress_at: float
     asked_at: float
     answered_at: float
+    answer_at: float
     answered_token: int = 0
     needed_token: int = 0
     unanswered: dict[int, float] = field(default_factory=dict)
@@ -86,7 +88,7 @@ class Link:
         self._state = Connecting(self._reason)
 
     def connected(self, now: float) -> None:
-        self._state = Up(now, heard_at=now, progress_at=now, asked_at=now, answered_at=now)
+        self._state = Up(now, heard_at=now, progress_at=now, asked_at=now, answered_at=now, answer_at=now)
         self.interruption.begin_anew()
         self.interruption.heard(now)
 
@@ -124,9 +126,9 @@ class Link:
             self._state.queued_bytes = queued_bytes
 
     def answered(self, token: int) -> None:
-        """The secondary answered this question: when it was asked, both directions worked."""
+        """The secondary answered this question in what was ``heard`` just now: when it was asked, both directions worked."""
         if isinstance(up := self._state, Up) and (asked_at := up.unanswered.get(token)) is not None:
-            up.answered_at, up.answered_token = asked_at, token
+            up.answered_at, up.answered_token, up.answer_at = asked_at, token, up.heard_at
             up.unanswered = {later: at for later, at in up.unanswered.items() if later > token}
 
     def ask_anew(self) -> float:
@@ -145,6 +147,12 @@ class Link:
     def answered_at(self) -> float | None:
         """When the latest question was asked that is answered; None without a connection."""
         return self._state.answered_at if isinstance(self._state, Up) else None
+
+    def since_answer(self, now: float) -> tuple[int, int] | None:
+        """The latest question that is answered, and the whole milliseconds since its answer arrived; 0 and those since the
+        connection before the first one. None without a connection."""
+        up = self._state
+        return (up.answered_token, int(max(now - up.answer_at, 0.0) * 1000)) if isinstance(up, Up) else None
 
     def available(self, now: float) -> bool:
         """Whether the secondary answered, now: a question asked since it mattered, and it was not silent afterwards."""

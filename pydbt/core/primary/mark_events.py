@@ -87,6 +87,7 @@ class MarkOutcome(Enum):
     UNKNOWN = "no such mark is known"
     DOUBTFUL = "the connection was lost before the secondary acknowledged it"
     MISSED = "the secondary does not hold it, and never will"
+    BEFORE_BOOT = "it was set before the machine was started, and its end was not clean"
 
 
 @dataclass(frozen=True, slots=True)

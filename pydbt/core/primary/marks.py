@@ -43,6 +43,11 @@ class Marks:
         return None
 
     @property
+    def is_sure(self) -> bool:
+        """Whether the secondary's image is what it acknowledged, and that is what the volume had."""
+        return not self._state.told_taints and self._state.replica.state != "inconsistent"
+
+    @property
     def certain(self) -> bool:
         """Whether it is known which writes are in flight."""
         return self._state.in_flight.certain

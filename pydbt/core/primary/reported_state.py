@@ -6,9 +6,11 @@ was answered (``FRESH_S``). A write that is older, or that is younger than the l
 
 from __future__ import annotations
 
+from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import PrimaryStatus
+from pydbt.core.protocol.frames import Ping
 from pydbt.core.protocol.heartbeat import FRESH_S, OUT_OF_SYNC
 
 
@@ -26,13 +28,23 @@ def is_fresh(behind_since: float | None, answered_at: float | None, now: float) 
     return answered_at is not None and now - min(behind_since, answered_at) <= FRESH_S
 
 
-def told_position(state: State, *, repairing: bool, now: float) -> int:
-    """For a PING: the number of the last write that the replica needs to be what the volume is; or ``OUT_OF_SYNC``."""
+def told_position(state: State, *, repairing: bool, answered_at: float | None, now: float) -> int:
+    """For a PING: the number of the last write that the replica needs to be what the volume is; or ``OUT_OF_SYNC``.
+
+    Behind a queue that stands the PING arrives late, so that nothing is told then. ``answered_at``: as of ``is_fresh``.
+    """
     unsettled = state.unsettled.oldest_time()
     doubtful = bool(state.taints) or state.unwritten.waits
     doubtful |= repairing or (unsettled is not None and now - unsettled > FRESH_S)
-    doubtful |= len(state.unreadable) > 0
+    doubtful |= len(state.unreadable) > 0 or not is_fresh(behind_since(state), answered_at, now)
     return state.sequence if state.mode is Mode.NORMAL and not doubtful else OUT_OF_SYNC
+
+
+def heartbeat(state: State, link: Link, *, repairing: bool, now: float) -> Ping:
+    """The next question, which tells the secondary what it needs to call itself up to date, and when that was so."""
+    answered_at = None if link.silence(now) else link.answered_at
+    position = told_position(state, repairing=repairing, answered_at=answered_at, now=now)
+    return Ping(link.next_token(now), position, *(link.since_answer(now) or ()))
 
 
 def reported_state(status: PrimaryStatus, lag_seconds: float | None, out_of_sync_bytes: int) -> str:

@@ -56,6 +56,10 @@ class WaitAnswers:
     def answer(self) -> None:
         """Answer the waits that are over; called after every event."""
         self._landing.note_sequence()
+        for token, asked in list(self._asked.items()):
+            if reason := self._transactions.lost.reason(asked):
+                self.gone(token)
+                self._state.effects.add(AnswerWait(token, lost=reason))
         for token in self._over():
             match self._lack():
                 case Lack.NOTHING:

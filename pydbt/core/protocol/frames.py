@@ -65,9 +65,11 @@ SECOND_PRIMARY = "second-primary"
 """The code of the REFUSE for a primary of another boot than the one that is connected, and lives."""
 MARKS = "marks"
 """In HELLO's features: the primary understands a WELCOME that tells which marks the secondary holds."""
+DATED_PINGS = "dated-pings"
+"""In WELCOME's features: the secondary understands a PING that tells when it was made."""
 HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES)
+WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES, DATED_PINGS)
 """Those that this version's WELCOME has."""
 
 
@@ -424,14 +426,24 @@ class Commit:
 @dataclass(frozen=True, slots=True)
 class Ping:
     """Asks for a PONG. ``sequence``: with the feature HEARTBEAT the number of the last captured write, or
-    ``heartbeat.OUT_OF_SYNC`` while the replica is not what the volume is; without the feature 0."""
+    ``heartbeat.OUT_OF_SYNC`` while the replica is not what the volume is; without the feature 0.
+
+    It was made ``since_ms`` after the PONG with the token ``answered`` had arrived, which was the last one; or after the WELCOME,
+    if that is 0. So the secondary knows how old it is, however long it has waited behind the stream. None: this is not told.
+    """
 
     token: int
     sequence: int = 0
+    answered: int | None = None
+    since_ms: int = 0
 
     def __post_init__(self) -> None:
-        check_u64("token", self.token)
-        check_u64("sequence", self.sequence)
+        for name in ("token", "sequence", "since_ms"):
+            check_u64(name, getattr(self, name))
+        if self.answered is not None:
+            check_u64("answered", self.answered)
+        elif self.since_ms:
+            raise ValueError("since_ms needs the PONG behind which it counts")
 
 
 @dataclass(frozen=True, slots=True)

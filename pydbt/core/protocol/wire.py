@@ -54,6 +54,7 @@ _STREAM = Layout(first="Q", last="Q", extent_count="I", payload_bytes="I")
 _BEGIN = Layout(resync="Q", epoch="Q", total_bytes="Q", flags="I", reserved="I")
 _COMMIT = Layout(resync="Q", sequence="Q")
 _PING = Layout(token="Q", sequence="Q")
+_PING_DATE = Layout(answered="Q", since_ms="Q")  # behind a PING, for a secondary that understands it
 _PONG = Layout(token="Q")
 _RECALL = Layout(limit_bytes="Q")
 _ACK = Layout(
@@ -74,7 +75,7 @@ _BODY_LIMITS: dict[FrameKind, tuple[int, int]] = {
     FrameKind.ROLE: (2, MAX_JSON_BYTES),
     FrameKind.BEGIN: (_BEGIN.size, _BEGIN.size),
     FrameKind.COMMIT: (_COMMIT.size, _COMMIT.size),
-    FrameKind.PING: (_PING.size, _PING.size),
+    FrameKind.PING: (_PING.size, _PING.size + _PING_DATE.size),
     FrameKind.PONG: (_PONG.size, _PONG.size),
     FrameKind.RECALL: (_RECALL.size, _RECALL.size),
     FrameKind.ACK: (_ACK.size, _ACK.size + _PROGRESS.size),
@@ -204,7 +205,8 @@ def _body(frame: Frame, compress_level: int | None) -> tuple[FrameKind, int, lis
         case f.Commit():
             return FrameKind.COMMIT, 0, [_COMMIT.pack(frame.resync, frame.sequence)]
         case f.Ping():
-            return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence)]
+            date = b"" if frame.answered is None else _PING_DATE.pack(frame.answered, frame.since_ms)
+            return FrameKind.PING, 0, [_PING.pack(frame.token, frame.sequence) + date]
         case f.Pong():
             return FrameKind.PONG, 0, [_PONG.pack(frame.token)]
         case Recall():
@@ -317,6 +319,11 @@ def _decode_begin(header: FrameHeader, body: memoryview) -> Frame:
     return f.Begin(resync, epoch, total, flags)
 
 
+def _decode_ping(header: FrameHeader, body: memoryview) -> Frame:
+    date = _PING_DATE.unpack(body[_PING.size :]) if len(body) > _PING.size else ()
+    return f.Ping(*_PING.unpack_from(body), *date)
+
+
 def _decode_ack(header: FrameHeader, body: memoryview) -> Frame:
     _zero(any(body[41 : _ACK.size]))
     (progress,) = _PROGRESS.unpack(body[_ACK.size :]) if len(body) > _ACK.size else (0,)
@@ -339,7 +346,7 @@ _DECODERS: dict[FrameKind, Callable[[FrameHeader, memoryview], Frame]] = {
     FrameKind.ACK: _decode_ack,
     FrameKind.BEGIN: _decode_begin,
     FrameKind.COMMIT: lambda header, body: f.Commit(*_COMMIT.unpack(body)),
-    FrameKind.PING: lambda header, body: f.Ping(*_PING.unpack(body)),
+    FrameKind.PING: _decode_ping,
     FrameKind.PONG: lambda header, body: f.Pong(*_PONG.unpack(body)),
     FrameKind.RECALL: lambda header, body: Recall(*_RECALL.unpack(body)),
     FrameKind.HELLO: lambda header, body: decode_json(f.Hello, body),

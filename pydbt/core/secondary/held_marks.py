@@ -18,10 +18,15 @@ KEPT_MARKS = 16
 
 @dataclass(frozen=True, slots=True)
 class HeldMark:
-    """A mark in the numbers of an epoch: the image there is the volume as of it, and a later image holds everything before it."""
+    """A mark in the numbers of an epoch: the image there is the volume as of it, and a later image of that epoch holds everything
+    before it. One of another epoch holds what the primary's disk had in that run: after a loss of power perhaps less."""
 
     mark: NamedMark
     epoch: int
+
+    def in_image_of(self, image_epoch: int) -> bool:
+        """Whether the image is known to have everything before it."""
+        return self.epoch == image_epoch
 
     @property
     def moment(self) -> str | None:
@@ -32,7 +37,8 @@ class HeldMark:
 @dataclass(frozen=True, slots=True)
 class MarkReport:
     """A mark as the report has it. ``number`` and ``epoch``: 16 hexadecimal digits. ``synced``: file systems were written out
-    first; ``partly``: but not all. ``uncertain_bytes``: as of ``NamedMark``."""
+    first; ``partly``: but not all. ``uncertain_bytes``: as of ``NamedMark``. ``resynchronized``: the image is of another run of a
+    primary, so that it perhaps has not everything before the mark."""
 
     name: str
     number: str
@@ -42,13 +48,14 @@ class MarkReport:
     synced: bool
     partly: bool
     uncertain_bytes: int
+    resynchronized: bool
 
     @classmethod
-    def of(cls, held: HeldMark) -> MarkReport:
+    def of(cls, held: HeldMark, image_epoch: int) -> MarkReport:
         mark = held.mark
         return cls(
             mark.name, f"{mark.number:016x}", held.moment, f"{held.epoch:016x}", mark.sequence, mark.synced, mark.partly,
-            mark.uncertain_bytes,
+            mark.uncertain_bytes, not held.in_image_of(image_epoch),
         )  # fmt: skip
 
 
@@ -77,9 +84,9 @@ class HeldMarks:
         """Of all of them, the newest last."""
         return tuple(held.mark.number for held in self._marks)
 
-    def report(self) -> tuple[MarkReport, ...]:
+    def report(self, image_epoch: int) -> tuple[MarkReport, ...]:
         """The newest first."""
-        return tuple(MarkReport.of(held) for held in reversed(self._marks))
+        return tuple(MarkReport.of(held, image_epoch) for held in reversed(self._marks))
 
     def to_values(self) -> list[dict[str, Any]]:
         """For a file: the body of each mark as hexadecimal digits, and its epoch."""

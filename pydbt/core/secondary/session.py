@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 
 from pydbt.core.blocks.runs import BlockNumbers
 from pydbt.core.protocol import frames as f
@@ -18,6 +19,9 @@ from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.secondary.acknowledger import AckFilter, BatchOrder
 from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.units import SECTOR_BYTES, Geometry
+
+_ANSWERS_MAX = 1024
+"""Behind this many answers that are under way a heartbeat is old: they are some seconds apart, or a fraction of one in tests."""
 
 
 class ProtocolError(Exception):
@@ -84,8 +88,10 @@ class Session:
         """
         self.connection = connection
         self.heard_at = now
-        # (time, position) of heartbeats. Replaced and never changed: a status is made by another thread.
+        # (time at which it was made, position) of heartbeats. Replaced and never changed: a status is made by another thread.
         self._heartbeats: tuple[tuple[float, int], ...] = ()
+        # (token, time) of answers that the primary may have had last; 0 is the WELCOME.
+        self._answers: deque[tuple[int, float]] = deque([(0, now)], maxlen=_ANSWERS_MAX)
         self.hello = hello
         self.digest_key = digest_key if f.KEYED_DIGESTS in hello.features else None
         self.digest = UnitDigest(digest_key) if self.digest_key is not None else None
@@ -205,8 +211,24 @@ class Session:
 
     # --- heartbeats ---------------------------------------------------------------------------------------
     def beat(self, ping: f.Ping, now: float) -> None:
-        """The primary told its position. Everything that it had sent before was received."""
-        self._heartbeats = (*((at, told) for at, told in self._heartbeats if now - at <= FRESH_S), (now, ping.sequence))
+        """The primary told its position, and is answered. Everything that it had sent before was received."""
+        made_at = self._made_at(ping, now)
+        self._answers.append((ping.token, now))
+        kept = [(at, told) for at, told in self._heartbeats if now - at <= FRESH_S]
+        self._heartbeats = (*kept, (made_at, ping.sequence))
+
+    def _made_at(self, ping: f.Ping, now: float) -> float:
+        """The earliest moment at which it can have been made: it may have waited behind the stream for minutes.
+
+        That is the moment of the answer that the primary had last, and the time that it counted since, by its own clock: only
+        the way of that answer is left out. Of an earlier version nothing but the arrival is known.
+        """
+        if ping.answered is None:
+            return now
+        while len(self._answers) > 1 and self._answers[0][0] < ping.answered:
+            self._answers.popleft()
+        token, at = self._answers[0]
+        return min(at + ping.since_ms / 1000, now) if token == ping.answered else -inf
 
     @property
     def _tells_position(self) -> bool:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from enum import StrEnum
 
+from pydbt.core.seen.headline import divergence_words, gate_words, handover_words
 from pydbt.core.seen.view import View
 
 FOLLOWING = "following"
@@ -38,11 +39,14 @@ class Topic(StrEnum):
     IMAGE = "epochs.problem"
     USE = "notices"
     SERVICE = "problem"
+    GATE = "gate"
+    HANDOVER = "handover"
+    DIVERGENCE = "divergence"
     MARK = "marks"
     SYNC = "in_sync"
 
 
-PROBLEMS = (Topic.MAP, Topic.IMAGE, Topic.USE, Topic.SERVICE)
+PROBLEMS = (Topic.MAP, Topic.IMAGE, Topic.USE, Topic.SERVICE, Topic.GATE, Topic.HANDOVER, Topic.DIVERGENCE)
 
 Subject = str
 Facts = dict[tuple[Topic, Subject], Hashable]
@@ -79,8 +83,11 @@ def observed_facts(status: View) -> Facts:
     facts[Topic.IDENTITY, ""] = _FIGURES.sub("", status.part("identity").text("problem") or "")
     if status.text("role") == "primary":
         facts[Topic.USE, ""] = "; ".join(status.texts("notices"))
+        facts[Topic.GATE, ""] = gate_words(status)
     else:
         facts[Topic.SERVICE, ""] = status.text("problem") or ""
+        facts[Topic.HANDOVER, ""] = handover_words(status)
+        facts[Topic.DIVERGENCE, ""] = divergence_words(status)
     return facts
 
 

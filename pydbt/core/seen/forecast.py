@@ -21,14 +21,17 @@ class Outlook:
     converges: bool | None
 
 
-def outlook_of(report: View, wire_rate_bytes: float | None) -> Outlook:
-    """Of a primary that runs. ``wire_rate_bytes``: put on the wire per second over the last seconds, None if unknown."""
+def outlook_of(report: View, wire_rate_bytes: float | None, backlog_growth_bytes: float | None = None) -> Outlook:
+    """Of a primary that runs. ``wire_rate_bytes``: put on the wire per second over the last seconds, None if unknown.
+
+    ``backlog_growth_bytes``: what a stream falls behind by per second, for long; None where it does not, or nobody knows.
+    """
     if report.text("role") != "primary":
         return Outlook("", None, None)
     if report.text("mode") in _COPYING:
         return _of_a_copy(report, wire_rate_bytes)
     if report.text("mode") in _STREAMING and report.flag("connected"):
-        return _of_a_stream(report, wire_rate_bytes)
+        return _of_a_stream(report, wire_rate_bytes, backlog_growth_bytes)
     return Outlook("", None, None)
 
 
@@ -48,10 +51,14 @@ def _of_a_copy(report: View, wire_rate_bytes: float | None) -> Outlook:
     return Outlook(f"will not converge at this rate: writes {_rate(written)}, link {_rate(link)}", None, False)
 
 
-def _of_a_stream(report: View, wire_rate_bytes: float | None) -> Outlook:
+def _of_a_stream(report: View, wire_rate_bytes: float | None, growth_bytes: float | None) -> Outlook:
+    """What is compressed is less on the wire than what is written: that the wire carries less tells nothing by itself."""
     if report.text("replica_state") == "up-to-date":
         return Outlook("in sync", 0.0, True)
     behind, written = report.number("lag_bytes"), report.number("write_rate_bytes")
+    if growth_bytes is not None and growth_bytes > 0:
+        writes = "" if written is None else f", {_rate(written)} are written"
+        return Outlook(f"will not converge at this rate: falls behind by {_rate(growth_bytes)}{writes}", None, False)
     if behind is None or written is None or wire_rate_bytes is None:
         return Outlook("", None, None)
     if wire_rate_bytes > written:

@@ -13,11 +13,17 @@ from enum import IntEnum
 
 from pydbt.core.seen.facts import IN_SYNC_STATE
 from pydbt.core.seen.headline import headline
+from pydbt.core.seen.sight import Level, is_shut, level_of
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_seconds
 
-_LINE_CHARACTERS_MAX = 4000
-"""Nagios reads 4 KiB of a line, older ones less; what is cut off is at the end, behind the state."""
+LINE_BYTES_MAX = 4000
+"""Nagios reads 4 KiB of words and performance data together, and what is behind that is lost: a label, or half of one."""
+_WORDS_BYTES_MAX = 2000
+"""Of several volumes: the other half is for performance data."""
+_WORDS_BYTES_MAX_OF_ONE = 3000
+_ENTRY_BYTES_MAX = 400
+"""One whose reason is long hides no others."""
 _QUOTED = re.compile(r"[\s=']")
 _NOW_S = 1.0
 """Clocks are set right by a little all the time: a moment that is as little ahead is now."""
@@ -124,16 +130,25 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _state_of(status: View, age_s: float | None, limits: Limits) -> tuple[PluginState, str]:
-    """The state, and what makes it worse than the age does."""
+    """The state, and what makes it worse than the age does. Bad on the page is never OK, and known although the age is not."""
+    is_running = status.flag("running") is True
+    level = level_of(status, stale=not is_running)
     if status.text("refused"):
         return PluginState.CRITICAL, "a person has to choose"
-    if age_s is None:
-        return PluginState.UNKNOWN, ""
-    if age_s > limits.critical_s:
+    if is_shut(status):
+        return PluginState.CRITICAL, "a secondary was promoted"
+    if age_s is not None and age_s > limits.critical_s:
         return PluginState.CRITICAL, ""
-    if status.flag("running") is not True:
+    is_usable = status.text("replica_state") in ("consistent", IN_SYNC_STATE, "outdated")
+    if level is Level.BAD:
+        is_cut_off = is_running and not status.flag("connected") and not status.text("connection_problem")
+        why = "not connected" if is_cut_off else ""
+        return PluginState.WARNING, why if is_usable else "the replica cannot be used"
+    if age_s is None or level is Level.UNKNOWN:
+        return PluginState.UNKNOWN, ""
+    if not is_running:
         return PluginState.WARNING, ""
-    if status.text("replica_state") not in ("consistent", IN_SYNC_STATE, "outdated"):
+    if not is_usable:
         return PluginState.WARNING, "the replica cannot be used"
     return (PluginState.WARNING, "") if age_s > limits.warning_s else (PluginState.OK, "")
 
@@ -144,19 +159,60 @@ def worst(states: Sequence[PluginState]) -> PluginState:
 
 
 def plugin_line(volumes: Sequence[Judged], limits: Limits, proviso: str = "") -> str:
-    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``. ``proviso`` is told at its end."""
-    state = worst([one.state for one in volumes])
-    bad = sorted((one for one in volumes if one.state), key=lambda one: _WORST_FIRST.index(one.state))
-    if len(volumes) == 1:
-        words = f"{volumes[0].name}: {volumes[0].words}"
-    elif bad:
-        told = "; ".join(f"{one.name}: {one.state.name.lower()}: {one.words}" for one in bad)
-        words = f"{len(bad)} of {len(volumes)} are not as they should be: {told}"
-    else:
-        words = f"{len(volumes)} volumes and replicas are in sync"
-    figures = " ".join(_performance(one, limits, several=len(volumes) > 1) for one in volumes)
-    text = f"PYDBT {state.name} - {words}{f' ({proviso})' if proviso else ''}".replace("|", "!")
-    return f"{text[:_LINE_CHARACTERS_MAX]} | {figures}"
+    """The one line. Text of others cannot end its first part: a ``|`` in it is shown as ``!``. ``proviso`` is told at its end.
+
+    What does not fit is left out, from the least bad on, and how many these are is told.
+    """
+    ordered = sorted(volumes, key=lambda one: _WORST_FIRST.index(one.state))
+    words = _plain(f"PYDBT {worst([one.state for one in volumes]).name} - {_words_of(ordered)}")
+    end = _plain(f" ({proviso})" if proviso else "")
+    several = len(volumes) > 1
+    figures = {id(one): _performance(one, limits, several=several) for one in volumes}
+    told = " ".join(figures[id(one)] for one in volumes)
+    if _size(f"{words}{end} | {told}") > LINE_BYTES_MAX:
+        note = "; performance data of {} left out"
+        room = LINE_BYTES_MAX - _size(f"{words}{note}{len(volumes)}{end} | ")
+        told, left_out = _joined([figures[id(one)] for one in ordered], " ", room)
+        words += note.format(left_out)
+    return f"{words}{end} | {told}"
+
+
+def _words_of(ordered: Sequence[Judged]) -> str:
+    """Of the worst first."""
+    if len(ordered) == 1:
+        return _cut(f"{ordered[0].name}: {ordered[0].words}", _WORDS_BYTES_MAX_OF_ONE)
+    bad = [one for one in ordered if one.state]
+    if not bad:
+        return f"{len(ordered)} volumes and replicas are in sync"
+    entries = [_cut(f"{one.name}: {one.state.name.lower()}: {one.words}", _ENTRY_BYTES_MAX) for one in bad]
+    told, left_out = _joined(entries, "; ", _WORDS_BYTES_MAX)
+    more = f"; and {left_out} more" if left_out else ""
+    return f"{len(bad)} of {len(ordered)} are not as they should be: {told}{more}"
+
+
+def _joined(parts: Sequence[str], between: str, bytes_max: int) -> tuple[str, int]:
+    """As many as fit, from the first on; and how many do not."""
+    count, size = 0, -_size(between)
+    for part in parts:
+        size += _size(between) + _size(part)
+        if size > bytes_max:
+            break
+        count += 1
+    return between.join(parts[:count]), len(parts) - count
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    if _size(text) <= bytes_max:
+        return text
+    return text.encode(errors="replace")[: bytes_max - 3].decode(errors="ignore") + "..."
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))
+
+
+def _plain(text: str) -> str:
+    return text.replace("|", "!")
 
 
 def _performance(one: Judged, limits: Limits, *, several: bool) -> str:
@@ -171,10 +227,10 @@ def _performance(one: Judged, limits: Limits, *, several: bool) -> str:
 
 def _label(text: str) -> str:
     """A label may have neither ``=`` nor an unpaired quote in it."""
-    plain = text.replace("|", "!").replace("=", "-")
+    plain = _plain(text).replace("=", "-")
     return "'" + plain.replace("'", "''") + "'" if _QUOTED.search(plain) else plain
 
 
 def unknown_line(words: str) -> str:
     """The line of a check that could not be made."""
-    return f"PYDBT UNKNOWN - {words.replace('|', '!')}"
+    return f"PYDBT UNKNOWN - {_plain(words)}"

@@ -14,7 +14,7 @@ from typing import Any
 from pydbt.core.primary.modes import FOLLOWING_MODES, Mode
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.seen.forecast import Outlook, outlook_of
-from pydbt.core.seen.headline import headline
+from pydbt.core.seen.headline import divergence_words, handover_words, headline
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_seconds
 
@@ -29,7 +29,6 @@ _OF_A_SECONDARY = (
     "secondary", "mode", "mode_since", "replica_state", "connected", "connection_problem", "lag_seconds", "lag_bytes",
     "out_of_sync_bytes", "unacknowledged_bytes", "last_in_sync", "progress",
 )  # fmt: skip
-_NEWS_OF_A_SECONDARY = ("secondary", "mode", "replica_state", "connected", "connection_problem", "out_of_sync_bytes")
 
 
 def is_shallow(value: object, levels: int = LEVELS_MAX) -> bool:
@@ -55,13 +54,18 @@ class Level(StrEnum):
     UNKNOWN = "unknown"
 
 
+WORST_FIRST = (Level.BAD, Level.UNKNOWN, Level.STOPPED, Level.BEHIND, Level.GOOD)
+"""By how much a volume or replica needs a person."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """A status, and what is known of how it was come by.
 
     ``status``: as of ``status --json``; without ``running`` when none ever came. ``age_seconds``: since it was true. ``silence``:
     why no newer one came, in words; empty while the controller answers. ``wire_rate_bytes``: put on the wire per second.
-    ``progress_back``: why less is done than a moment ago, in words.
+    ``progress_back``: why less is done than a moment ago, in words. ``backlog_growth_bytes``: what a stream falls behind by
+    per second, for long; None where it does not, or nobody knows.
     """
 
     status: Mapping[str, object]
@@ -69,6 +73,7 @@ class Asked:
     silence: str = ""
     wire_rate_bytes: float | None = None
     progress_back: str = ""
+    backlog_growth_bytes: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,7 @@ class Sight:
     last_verified: str | None
     write_rate_bytes: float | None
     wire_rate_bytes: float | None
+    backlog_growth_bytes: float | None
     queue: dict[str, Any]
     log: dict[str, Any]
     progress: dict[str, Any]
@@ -137,11 +143,14 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
         last_verified=report.part("verify").part("last").text("ended"),
         write_rate_bytes=None if stale else report.number("write_rate_bytes"),
         wire_rate_bytes=None if stale else asked.wire_rate_bytes,
+        backlog_growth_bytes=None if stale else asked.backlog_growth_bytes,
         queue=report.part("queue").values,
         log=(report.part("log") or report.part("journal")).values,
         progress=report.part("progress").values,
         progress_back="" if stale else asked.progress_back,
-        forecast=Outlook("", None, None) if stale else outlook_of(report, asked.wire_rate_bytes),
+        forecast=Outlook("", None, None)
+        if stale
+        else outlook_of(report, asked.wire_rate_bytes, asked.backlog_growth_bytes),
         secondaries=[_of_a_secondary(one, report, stale) for one in report.parts("secondaries")],
         status=report.values,
     )
@@ -149,20 +158,9 @@ def sight_of(asked: Asked, identity: str, machine: str, name: str, now: datetime
 
 def aged(sight: Sight, more_seconds: float, silence: str, now: datetime) -> Sight:
     """The same, this much later, when nothing newer has come. ``silence``: why."""
-    asked = Asked(sight.status, sight.age_seconds + more_seconds, silence, sight.wire_rate_bytes)
+    age_s = sight.age_seconds + more_seconds
+    asked = Asked(sight.status, age_s, silence, sight.wire_rate_bytes, "", sight.backlog_growth_bytes)
     return sight_of(asked, sight.id, sight.machine, sight.name, now)
-
-
-def gist(sight: Sight) -> tuple[object, ...]:
-    """What of it is news: all but what only time changes. Two that have the same gist need not be told one after the other."""
-    secondaries = [[one[name] for name in _NEWS_OF_A_SECONDARY] for one in sight.secondaries]
-    return (
-        sight.id, sight.name, sight.device, sight.level, sight.problem, sight.stale, sight.mode, sight.mode_since,
-        sight.replica_state, sight.connected, sight.out_of_sync_bytes, sight.unacknowledged_bytes, sight.last_verified,
-        sight.write_rate_bytes, sight.wire_rate_bytes, sight.queue, sight.log, sight.progress, sight.progress_back,
-        sight.forecast.converges, sight.status.get("phase"),
-        sight.status.get("waiting_for"), sight.status.get("notices"), secondaries,
-    )  # fmt: skip
 
 
 def _of_a_secondary(one: View, report: View, stale: bool) -> dict[str, Any]:
@@ -179,11 +177,11 @@ def is_stale(asked: Asked) -> bool:
 def level_of(report: View, stale: bool) -> Level:
     """By what the status tells; what it does not tell is taken for the worse."""
     copying = report.text("mode") in _COPYING and bool(report.flag("connected")) and not stale
-    shut = report.part("gate").text("outcome") == "shut"
     bad_blocks = any(report.part(name).number("bytes") for name in ("unreadable", "unwritable"))
     problems = report.text("refused"), report.text("persist_problem"), report.text("target_problem")
     broken = bad_blocks or any(problems) or bool(report.part("epochs").text("problem"))
-    if report.flag("tainted") or shut or broken:
+    undecided = handover_words(report) or divergence_words(report)
+    if report.flag("tainted") or is_shut(report) or broken or undecided:
         return Level.BAD
     if report.text("replica_state") == "inconsistent" and not copying:
         return Level.BAD
@@ -192,6 +190,11 @@ def level_of(report: View, stale: bool) -> Level:
     if stale or not report.flag("running") or report.text("mode") is None:
         return Level.UNKNOWN
     return _level_of_a_running(report, copying)
+
+
+def is_shut(report: View) -> bool:
+    """Whether the gate has found that the volume must not be mounted here."""
+    return report.part("gate").text("outcome") == "shut"
 
 
 def _level_of_a_running(report: View, copying: bool) -> Level:

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from pydbt.core.seen.sight import Level
+from pydbt.core.seen.sight import WORST_FIRST, Level
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes, format_seconds
 
 UNKNOWN_WORDS = "unknown"
-# By how much a volume needs a person.
-_URGENCY = (Level.BAD, Level.UNKNOWN, Level.STOPPED, Level.BEHIND, Level.GOOD)
 _SHAPES = {Level.GOOD: "●", Level.BEHIND: "◐", Level.BAD: "▲", Level.STOPPED: "■", Level.UNKNOWN: "?"}
 _PLAIN_SHAPES = {Level.GOOD: "+", Level.BEHIND: "~", Level.BAD: "!", Level.STOPPED: "#", Level.UNKNOWN: "?"}
 _COPYING_MODES = ("resynchronizing", "initial-sync", "staging", "direct")
@@ -102,7 +100,7 @@ def shape_of(level: Level, *, plain: bool) -> str:
 
 def worst_first(sights: Iterable[View]) -> list[View]:
     """In the order in which they need a person, and by name among equals."""
-    return sorted(sights, key=lambda one: (_URGENCY.index(level_in(one)), *_name_of(one)))
+    return sorted(sights, key=lambda one: (WORST_FIRST.index(level_in(one)), *_name_of(one)))
 
 
 def by_name(sights: Iterable[View]) -> list[View]:
@@ -112,7 +110,7 @@ def by_name(sights: Iterable[View]) -> list[View]:
 def summary_words(machines: Sequence[View]) -> str:
     """``3 volumes: 1 bad, 2 good``; and each machine that is not reached."""
     sights = [sight for machine in machines for sight in machine.parts("volumes")]
-    counts = [(level, sum(level_in(one) is level for one in sights)) for level in _URGENCY]
+    counts = [(level, sum(level_in(one) is level for one in sights)) for level in WORST_FIRST]
     words = ", ".join(f"{count} {level}" for level, count in counts if count)
     what = "volume" if len(sights) == 1 else "volumes"
     away = [

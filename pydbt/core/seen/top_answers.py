@@ -74,7 +74,10 @@ def _writer_lines(answer: View) -> list[str]:
     shown = [_writer(row) for row in rows[:WRITERS_SHOWN]]
     files = sorted(answer.parts("files"), key=lambda row: -(row.number("written_rate_bytes") or 0))
     sampled = ["in samples, because much is written: each written byte counts, some for a neighbour"]
+    excess = answer.number("excess_bytes")
+    twice = f"counted twice: {format_bytes(excess)} more than was captured, which is a fault"
     return [
+        *([twice] if excess else []),
         *shown,
         *(_of_file(row) for row in files[: WRITERS_SHOWN // 2]),
         *(sampled if answer.flag("sampled") else []),

@@ -44,6 +44,7 @@ def grown_older(machines: Sequence[Mapping[str, Any]], passed_seconds: float, no
 
 def _later(sight: View, passed_seconds: float, now: datetime) -> dict[str, Any]:
     age = (sight.number("age_seconds") or 0.0) + passed_seconds
-    asked = Asked(sight.part("status").values, age, "no newer picture came", sight.number("wire_rate_bytes"))
+    wire, growth = sight.number("wire_rate_bytes"), sight.number("backlog_growth_bytes")
+    asked = Asked(sight.part("status").values, age, "no newer picture came", wire, "", growth)
     identity, machine, name = (sight.text(key) or "" for key in ("id", "machine", "name"))
     return sight_of(asked, identity, machine, name, now).to_json()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
 
 import numpy as np
 
@@ -23,6 +23,8 @@ from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
+_AT_ONCE = 2048
+"""Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
@@ -120,8 +122,16 @@ class FollowedLog:
     def captured(self, records: Records, payload: Payload) -> list[EndedTransaction]:
         """A batch of capture records: the transactions that ended in it."""
         places, regions = self._touching(records)
+        ended: list[EndedTransaction] = []
         if not len(places):
-            return []
+            return ended
+        for first, end in pairwise(_cuts(places)):
+            ended += self._captured(records, places[first:end], regions[first:end], payload)
+        return ended
+
+    def _captured(
+        self, records: Records, places: Integers, regions: Integers, payload: Payload
+    ) -> list[EndedTransaction]:
         touching = records.take(places)  # as ``records[places]``, which copies structures field by field
         carries = (touching["data"] != 0) & (touching["flags"] & RecordFlag.NO_PAYLOAD == 0)
         carries &= touching["op"] == Operation.WRITE
@@ -239,6 +249,19 @@ class FollowedLog:
             return self._parser.runs_of(transaction, extents[0][0])
         parts = (self.place.on_volume(*run) for run in self._parser.runs_of(transaction))
         return tuple(one for part in parts for one in part)
+
+
+def _cuts(places: Integers) -> list[int]:
+    """Where to cut records at these places of a batch, so that no part is above ``_AT_ONCE``: where jbd2 has waited, if it has.
+
+    It waits before each commit and behind it, so that every second place at which it has is most likely between transactions."""
+    cuts, count = [0], len(places)
+    if count > _AT_ONCE:
+        waited = np.flatnonzero(np.diff(places) != 1) + 1
+        while count - cuts[-1] > _AT_ONCE:
+            near = waited[(waited > cuts[-1]) & (waited <= cuts[-1] + _AT_ONCE)]
+            cuts.append(int(near[1::2][-1]) if len(near) > 1 else cuts[-1] + _AT_ONCE)
+    return [*cuts, count]
 
 
 def _part(data: Buffer, first: int, end: int) -> memoryview:

@@ -110,15 +110,17 @@ class WholeTransactions:
 
     def _tags_are_usual(self, descriptors: list[memoryview], copies: Integers) -> Mask:
         """Whether a descriptor names as many blocks as stand behind it, in tags as ``JournalSuperblock.tags`` finds quickly."""
-        width = int(copies.max())
-        end = FIRST_TAG_END + TAG_BYTES * (width - 1)
-        self._tags = [block[:end].tobytes() for block in descriptors]
-        words = np.frombuffer(b"".join(self._tags), ">u4").reshape(len(copies), -1)
-        flags = words[:, _FIRST_FLAGS_WORD]
-        others = words[:, _FLAGS_WORD::_WORDS_PER_TAG] & (SAME_UUID | LAST_TAG)
-        of_tag, count = np.arange(1, width), copies[:, None]
-        expected = np.where(of_tag == count - 1, SAME_UUID | LAST_TAG, SAME_UUID)
-        usual = ((others == expected) | (of_tag >= count)).all(axis=1)
+        ends = FIRST_TAG_END + TAG_BYTES * (copies - 1)
+        self._tags = [block[:end].tobytes() for block, end in zip(descriptors, ends.tolist(), strict=True)]
+        words = np.frombuffer(b"".join(self._tags), ">u4")
+        starts = (np.cumsum(ends) - ends) // _WORD
+        flags = words[starts + _FIRST_FLAGS_WORD]
+        # All tags but the first of each, one descriptor behind the other: of which it is, and which of its tags.
+        whose = np.repeat(np.arange(len(copies)), copies - 1)
+        of_tag = np.arange(len(whose)) - np.repeat(np.cumsum(copies - 1) - (copies - 1), copies - 1)
+        others = words[starts[whose] + _FLAGS_WORD + of_tag * _WORDS_PER_TAG] & (SAME_UUID | LAST_TAG)
+        expected = np.where(of_tag == copies[whose] - 2, SAME_UUID | LAST_TAG, SAME_UUID)
+        usual = np.bincount(whose[others != expected], minlength=len(copies)) == 0
         right: Mask = usual & (flags & SAME_UUID == 0) & ((flags & LAST_TAG != 0) == (copies == 1))
         return right
 

@@ -15,6 +15,7 @@ import struct
 from dataclasses import dataclass, field
 
 from pydbt.core.transactions.transaction import (
+    NOTHING_NAMED,
     JournalTransaction,
     RunsOfTransaction,
     TransactionState,
@@ -46,13 +47,14 @@ class _Checkpoint:
 
     lsn: int
     last_lsn: int
+    first_lsn: int  # of what it consists of: its start, or an earlier record that ended no checkpoint
     sectors: int
     header: bytearray = field(default_factory=bytearray)
     format: bytearray = field(default_factory=bytearray)  # the first bytes of the first region of the item
     regions_left: int = 0
     in_format: bool = False
     named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
-    revoked: RunsOfTransaction = field(default_factory=RunsOfTransaction)
+    revoked: RunsOfTransaction = NOTHING_NAMED
     damage: str = ""
 
 
@@ -75,6 +77,7 @@ class XfsLog:
         self._sectors = volume.log_bytes // SECTOR_BYTES
         self._records = XfsRecords(volume.log_bytes, volume.uuid)
         self._next: int | None = None  # the log sequence number of the next record
+        self._told_behind: int | None = None  # where the record behind the last one that ended a checkpoint begins
         self._newest = 0  # that of the newest one which counted
         self._waiting: dict[int, XfsRecord] = {}
         self._open: dict[int, _Checkpoint] = {}
@@ -112,7 +115,7 @@ class XfsLog:
 
     def _begin_again(self) -> list[JournalTransaction]:
         self._waiting.clear()
-        self._next, self._newest = None, 0
+        self._next, self._newest, self._told_behind = None, 0, None
         self.layouts += 1
         return self._abandon("the log was made anew")
 
@@ -120,7 +123,7 @@ class XfsLog:
         """Writes to the log did not come: what is open will not be complete, and the next whole record is the first."""
         self._records.clear()
         self._waiting.clear()
-        self._next = None
+        self._next = self._told_behind = None
         return self._abandon(reason)
 
     @property
@@ -129,7 +132,8 @@ class XfsLog:
         return self._next is not None
 
     def runs_of(self, ended: JournalTransaction, begin_bytes: int = 0) -> tuple[tuple[int, int], ...]:
-        """The runs (offset, length) of the log, in bytes, from a checkpoint's start to its end, with what lies between.
+        """The runs (offset, length) of the log, in bytes, from a checkpoint's start to its end, with what lies between; in a
+        stream from behind the record that ended the checkpoint before it, if that is earlier.
 
         The log begins at ``begin_bytes``.
         """
@@ -198,10 +202,20 @@ class XfsLog:
                     self._end_region(one, record.order)
                     del self._open[number]
                     state = TransactionState.ABANDONED if one.damage else TransactionState.COMMITTED
+                    if not one.damage:
+                        self._reach_back(one, record)
                     ended.append(self._ended(one, record.lsn, state))
                 else:
                     self._region(one, region, flags, record.order)
         return ended
+
+    def _reach_back(self, one: _Checkpoint, record: XfsRecord) -> None:
+        """Recovery reaches a checkpoint only when all records before it have come to the disk, too: in a stream it needs those
+        behind the last record that ended one, which belong to none that is told."""
+        behind, self._told_behind = self._told_behind, self._behind(record)
+        if self._follows_stream and behind is not None and behind < one.lsn:
+            one.first_lsn = behind
+            one.sectors = self._distance(behind, record.lsn) + record.sector_count
 
     def _start(self, number: int, record: XfsRecord) -> list[JournalTransaction]:
         ended: list[JournalTransaction] = []
@@ -211,7 +225,7 @@ class XfsLog:
         if before is not None:
             before.damage = "another one was started in its place"
             ended = [self._ended(before, before.last_lsn, TransactionState.ABANDONED)]
-        self._open[number] = _Checkpoint(record.lsn, record.lsn, record.sector_count)
+        self._open[number] = _Checkpoint(record.lsn, record.lsn, record.lsn, record.sector_count)
         return ended
 
     def _region(self, one: _Checkpoint, region: memoryview, flags: int, order: str) -> None:
@@ -242,8 +256,11 @@ class XfsLog:
             return
         one.regions_left = regions - 1
         run, cancelled = self._run_of(kind, content, order)
-        if run is not None:
-            (one.revoked if cancelled else one.named).add_run(*run)
+        if run is None:
+            return
+        if cancelled and one.revoked is NOTHING_NAMED:
+            one.revoked = RunsOfTransaction()
+        (one.revoked if cancelled else one.named).add_run(*run)
 
     def _run_of(self, kind: int, content: bytes, order: str) -> tuple[tuple[int, int] | None, bool]:
         """The run that an item changes, and whether it is cancelled by it; None for items that name no blocks."""
@@ -276,7 +293,7 @@ class XfsLog:
     @staticmethod
     def _ended(one: _Checkpoint, lsn: int, state: TransactionState) -> JournalTransaction:
         return JournalTransaction(
-            name_of_lsn(lsn), lsn, state, None, one.lsn & 0xFFFFFFFF, one.sectors, one.lsn,
+            name_of_lsn(lsn), lsn, state, None, one.first_lsn & 0xFFFFFFFF, one.sectors, one.lsn,
             one.named, one.revoked, one.damage,
         )  # fmt: skip
 

@@ -209,6 +209,11 @@ class Fanout:
                 self.marks.told(number, effect)
             case MarksLeft():
                 self.marks.left(number)
+            case ev.AnswerWait(token=token, lost=lost) if lost:
+                if left := self._waits.lost(token):
+                    self._do(None, effect)
+                    for other in left:
+                        self._tell(other, ev.WaitGone(token), now)
             case ev.AnswerWait(token=token, lacks=lacks):
                 others = self._waits.lacks(token, number) if lacks else self._waits.answered(token, number)
                 if others is not None:

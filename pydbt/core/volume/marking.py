@@ -43,6 +43,8 @@ class Marker(Protocol):
 
     def problem(self) -> Unable | None: ...
     @property
+    def is_sure(self) -> bool: ...
+    @property
     def certain(self) -> bool: ...
     @property
     def uncertain_bytes(self) -> int: ...
@@ -50,11 +52,13 @@ class Marker(Protocol):
 
 @dataclass(slots=True)
 class KnownMark:
-    """A mark that was set. ``peers``: what is known of each secondary that it was set for, by number."""
+    """A mark that was set. ``peers``: what is known of each secondary that it was set for, by number. ``boot``: of the machine at
+    that time. In another one the volume may lack writes from before it, and then what lands on a secondary does too."""
 
     mark: WantedMark
     uncertain_bytes: int
     peers: dict[int, Holding] = field(default_factory=dict)
+    boot: str = ""
 
     def to_values(self) -> dict[str, Any]:
         """For JSON; the number as 16 hexadecimal digits."""
@@ -63,6 +67,7 @@ class KnownMark:
             "number": f"{mark.number:016x}", "name": mark.name, "set_ns": str(mark.set_ns),
             "clock_offset_ns": str(mark.clock_offset_ns), "synced": mark.synced, "partly": mark.partly,
             "uncertain_bytes": self.uncertain_bytes, "peers": {str(peer): str(one) for peer, one in self.peers.items()},
+            "boot": self.boot,
         }  # fmt: skip
 
     @classmethod
@@ -74,7 +79,8 @@ class KnownMark:
         )  # fmt: skip
         mark.at(1, int(values["uncertain_bytes"]))  # legal
         peers = {int(peer): Holding(one) for peer, one in values["peers"].items()}
-        return cls(mark, int(values["uncertain_bytes"]), {peer: _after_a_loss(one) for peer, one in peers.items()})
+        known = {peer: _after_a_loss(one) for peer, one in peers.items()}
+        return cls(mark, int(values["uncertain_bytes"]), known, str(values.get("boot", "")))
 
 
 @dataclass(slots=True)
@@ -108,6 +114,7 @@ class Marking:
 
     def __init__(self) -> None:
         self._known: list[KnownMark] = []
+        self._boot = ""
         self._due: list[_Due] = []
         self._waits: dict[int, _Wait] = {}
         self._answers: list[tuple[int | None, AnswerMark]] = []
@@ -122,12 +129,19 @@ class Marking:
         """What is to be written down."""
         return [known.to_values() for known in self._known]
 
-    def restore(self, values: object) -> None:
-        """What was written down, by an earlier run; what cannot be read is forgotten: it is for people, and decides nothing."""
+    def restore(self, values: object, boot: str) -> None:
+        """What was written down, by an earlier run; what cannot be read is forgotten: it is for people, and decides nothing.
+
+        ``boot``: what this start of the machine is called."""
+        self._boot = boot
         try:
             self._known = [KnownMark.from_values(one) for one in values][-KNOWN_MARKS:]  # type: ignore[attr-defined]
         except (ValueError, KeyError, TypeError, AttributeError):
             self._known = []
+
+    def is_before_boot(self, known: KnownMark) -> bool:
+        """Whether what was not flushed may have been lost since it was set."""
+        return known.boot != self._boot
 
     @property
     def next_number(self) -> int:
@@ -197,7 +211,7 @@ class Marking:
         for due in list(self._due):
             made += self._advance_due(due, brains, now)
         for token, wait in list(self._waits.items()):
-            if (answer := self._over(token, wait)) is not None:
+            if (answer := self._over(token, wait, brains)) is not None:
                 del self._waits[token]
                 made.append(answer)
         return made
@@ -227,17 +241,23 @@ class Marking:
             why = "it is not known which writes are in flight on the source; that takes half a minute at most"
             return [(able[0], AnswerMark(due.event.token, MarkOutcome.REFUSED, why=why))]
         self._due.remove(due)
-        self._known.append(KnownMark(due.event.mark, uncertain_bytes, dict.fromkeys(able, Holding.ON_THE_WAY)))
+        stands = dict.fromkeys(able, Holding.ON_THE_WAY)
+        self._known.append(KnownMark(due.event.mark, uncertain_bytes, stands, self._boot))
         del self._known[:-KNOWN_MARKS]
         self._waits[due.event.token] = _Wait(due.event.mark.number, able, due.event.first, asked_now=True)
         return [Placed(able, PlaceMark(due.event.mark, uncertain_bytes))]
 
-    def _over(self, token: int, wait: _Wait) -> tuple[int | None, AnswerMark] | None:
+    def _over(self, token: int, wait: _Wait, brains: Mapping[int, Marker]) -> tuple[int | None, AnswerMark] | None:
         known = next((one for one in self._known if one.mark.number == wait.number), None)
         if known is None:
             return None, AnswerMark(token, MarkOutcome.UNKNOWN)
         stands = {peer: known.peers.get(peer, Holding.MISSED) for peer in wait.peers}
-        held = [peer for peer, one in stands.items() if one is Holding.HELD]
+        if self.is_before_boot(known):
+            return None, AnswerMark(token, MarkOutcome.BEFORE_BOOT, wait.number)
+        # Whoever has it set now is told that it is held there; whether the image is good besides is the status's business.
+        held = [
+            peer for peer, one in stands.items() if one is Holding.HELD and (wait.asked_now or brains[peer].is_sure)
+        ]
         if len(held) == len(stands) or (wait.first and held):
             return None, AnswerMark(token, MarkOutcome.HELD, wait.number)
         hopeless = {
@@ -249,6 +269,17 @@ class Marking:
         peer, one = next(iter(hopeless.items()))
         outcome = MarkOutcome.MISSED if one is Holding.MISSED else MarkOutcome.DOUBTFUL
         return peer, AnswerMark(token, outcome, wait.number)
+
+
+def after_a_clean_end(values: object, before: str, boot: str) -> object:
+    """What was written down of marks when the machine's boot ``before`` ended with nothing unwritten, for this ``boot``."""
+    if not isinstance(values, list):
+        return values
+    kept = [dict(one) if isinstance(one, dict) else one for one in values]
+    for one in kept:
+        if isinstance(one, dict) and one.get("boot") == before:
+            one["boot"] = boot
+    return kept
 
 
 def _after_a_loss(one: Holding) -> Holding:

@@ -61,6 +61,11 @@ class SharedWaits:
         del self._waits[token]
         return sorted(wait.left)
 
+    def lost(self, token: int) -> list[int]:
+        """What is waited for will be on no secondary, and the wait is over: those that need not answer any more."""
+        wait = self._waits.pop(token, None)
+        return [] if wait is None else sorted(wait.left)
+
     def forget(self, peer: int) -> list[tuple[int, int | None]]:
         """A secondary is removed: the waits that waited for nobody else, and are over; with a number, because that secondary
         lacks what it cannot get, and no other one can end them well."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,10 +14,12 @@ from pydbt.core.primary.events import Captured, Tick
 from pydbt.core.primary.file_system_transactions import MAX_RUNS, MAX_WAITING, FileSystemTransactions
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.intake import take_in
+from pydbt.core.primary.lost_commits import FAILED, UNSEEN
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.settler import Settler
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.tracking.transaction_log import LogRecordKind
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from pydbt.core.transactions.followed_log import EndedTransaction, ReadTransaction
 from pydbt.core.transactions.transaction import JournalTransaction, RunsOfTransaction, TransactionState
 from pydbt.core.units import Geometry
@@ -156,6 +160,80 @@ def test_one_whose_commit_fails_is_abandoned_and_holds_nothing() -> None:
     story.batch((COMPLETE, 1), (COMPLETE, 2), flags={1: RecordFlag.ERROR})
     story.acknowledge(2)
     assert story.told() == ("7", "7") and story.kinds() == []
+
+
+def test_a_lost_one_stays_lost_to_whom_it_is_named_until_its_name_is_given_again() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.batch((COMPLETE, 1), flags={0: RecordFlag.ERROR})
+    story.batch((COMPLETE, 2))
+    story.acknowledge(2)
+    assert story.told() == ("8", "8"), "a later one is held"
+    assert story_lost(story) == {7: FAILED} and story.transactions.lost.reason(AskedTransaction.parse("7")) == FAILED
+    assert story.transactions.lost.reason(AskedTransaction.parse("8")) == ""
+    story.batch((SUBMIT, 3), (COMPLETE, 3), done=(replace(ended(0, 7, 3), ordinal=9),))
+    assert story_lost(story) == {7: FAILED}, "that one was lost all the same"
+    assert story.transactions.lost.reason(AskedTransaction.parse("7")) == "", "another one has its name"
+
+
+def test_one_whose_end_is_not_shown_is_lost_as_well() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.transactions.ended_unseen(Runs.of_blocks(np.array([1])))
+    assert story_lost(story) == {7: UNSEEN}
+
+
+def test_one_that_fails_after_the_stream_was_given_up_is_lost_and_one_that_completes_is_not() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
+    story.state.tracker.halt()
+    story.transactions.advance()
+    for block, flags in ((1, {}), (2, {0: RecordFlag.ERROR})):
+        made = records((COMPLETE, block))
+        for place, flag in flags.items():
+            made["flags"][place] = flag
+        event = Captured(made, story.state.position + 1, 0)
+        story.transactions.heed(event, take_in(story.state, event, 4.0))
+        story.transactions.advance()
+    assert story_lost(story) == {8: FAILED} and story.told() == (None, None)
+
+
+def test_a_commit_that_fails_in_the_batch_that_does_not_enter_the_log_is_lost_and_so_is_one_that_ends_there() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    for number, flags in ((8, {0: RecordFlag.ERROR}), (9, {0: RecordFlag.ERROR})):
+        made = records((COMPLETE, number - 7), (SUBMIT, number - 6))
+        for place, flag in flags.items():
+            made["flags"][place] = flag
+        event = Captured(made, story.state.position + 2, 0, (ended(1, number, number - 6),))
+        story.transactions.heed(event, take_in(story.state, event, 4.0))
+        story.transactions.advance()
+    assert story_lost(story) == {7: FAILED, 8: FAILED}
+
+
+def test_none_is_told_to_be_committed_while_one_that_was_given_up_with_the_stream_is_in_flight() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
+    story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
+    story.transactions.advance()
+    story.state.payload_on, story.state.mode = True, Mode.NORMAL
+    story.batch((SUBMIT, 2), (COMPLETE, 2), done=(ended(0, 8, 2),))
+    assert story.told() == (None, None)
+    story.batch((COMPLETE, 1))
+    assert story.told() == ("8", None) and story_lost(story) == {}
+
+
+def test_those_of_another_file_system_are_lost_with_their_names_where_their_end_was_not_seen() -> None:
+    story = Story()
+    story.batch((SUBMIT, 1), (SUBMIT, 2), (COMPLETE, 1), done=(ended(0, 7, 1), ended(1, 8, 2)))
+    story.batch((SUBMIT, 3), renewed=True)
+    assert story_lost(story) == {8: UNSEEN}
+    assert story.transactions.lost.reason(AskedTransaction.parse("8")) == ""
+
+
+def story_lost(story: Story) -> dict[int, str]:
+    return story.transactions.lost.by_ordinal()
 
 
 def test_one_that_was_abandoned_by_the_file_system_is_none() -> None:

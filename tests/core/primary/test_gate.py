@@ -124,6 +124,15 @@ def test_one_that_is_silent_among_others_is_waited_for_and_then_the_gate_opens_l
     assert "b:2" in verdict.words and "a:1" not in verdict.words
 
 
+def test_one_that_is_silent_can_be_waited_for_before_the_gate_is_shut() -> None:
+    """After a power loss of both sites the machine that boots first would mount nothing otherwise."""
+    answers, policy = [one(HeardRole.REPLICA), one(HeardRole.NOTHING)], OnUnreachable.parse("wait 10m, then refuse")
+    assert verdict_of(answers, policy, 599.0) is None
+    verdict = verdict_of(answers, policy, 600.0)
+    assert verdict is not None and verdict.outcome is GateOutcome.SILENT
+    assert OnUnreachable.parse("wait 10m then refuse") == policy == OnUnreachable(600, refuses=True)
+
+
 def test_where_silence_is_to_refuse_nothing_is_waited_for() -> None:
     verdict = verdict_of([one(HeardRole.REPLICA), one(HeardRole.NOTHING)], OnUnreachable.parse("refuse"), 0.0)
     assert verdict is not None and verdict.outcome is GateOutcome.SILENT
@@ -140,15 +149,29 @@ def test_where_silence_is_to_refuse_nothing_is_waited_for() -> None:
         ("wait 24h", LONGEST_GATE_WAIT_S),
         ("wait 0", 0),
         ("mount", 0),
+        ("wait 1m, then mount", 60),
     ],
 )
 def test_the_choice_is_read(text: str, wait_s: float) -> None:
     assert OnUnreachable.parse(text) == OnUnreachable(wait_s)
 
 
-@pytest.mark.parametrize("text", ["", "wait", "wait for it", "wait -1", "wait 25h", "wait 60 s", "Mount", "refuse now"])
-def test_another_choice_is_refused_with_the_three_that_there_are(text: str) -> None:
-    with pytest.raises(ValueError, match="'wait TIME', 'mount' and 'refuse'"):
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "wait",
+        "wait for it",
+        "wait -1",
+        "wait 25h",
+        "wait 60 s",
+        "Mount",
+        "wait 1m then",
+        "wait 1m, refuse",
+    ],
+)
+def test_another_choice_is_refused_with_those_that_there_are(text: str) -> None:
+    with pytest.raises(ValueError, match="'wait TIME', 'wait TIME, then refuse', 'mount' and 'refuse'"):
         OnUnreachable.parse(text)
 
 

@@ -10,9 +10,10 @@ import pytest
 from pydbt.core.primary.events import RoomShort
 from pydbt.core.primary.link import Link
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.reported_state import behind_since, is_fresh, reported_state, told_position
+from pydbt.core.primary.reported_state import behind_since, heartbeat, is_fresh, reported_state, told_position
 from pydbt.core.primary.state import State
 from pydbt.core.primary.status import PrimaryStatus
+from pydbt.core.protocol.frames import Ping
 from pydbt.core.protocol.heartbeat import FRESH_S, OUT_OF_SYNC, SILENT_S
 from tests.core.primary.parts import state_of, write
 from tests.core.primary.test_brain import Shell, in_sync
@@ -44,14 +45,47 @@ def test_what_is_not_acknowledged_or_not_settled_is_missing_since_the_earlier_of
 def test_a_heartbeat_tells_the_last_captured_write_or_that_no_position_is_enough() -> None:
     state = state_of(mode=Mode.NORMAL)
     write(state, 1, 2)
-    assert told_position(state, repairing=False, now=0.0) == 2
-    assert told_position(state, repairing=True, now=0.0) == OUT_OF_SYNC
+    assert told_position(state, repairing=False, answered_at=0.0, now=0.0) == 2
+    assert told_position(state, repairing=True, answered_at=0.0, now=0.0) == OUT_OF_SYNC
     state.unsettled.add(np.array([3]), 1, 0.0)
-    assert told_position(state, repairing=False, now=FRESH_S) == 2
-    assert told_position(state, repairing=False, now=FRESH_S + 0.1) == OUT_OF_SYNC
-    assert told_position(state_of(mode=Mode.RESYNCHRONIZING), repairing=False, now=0.0) == OUT_OF_SYNC
+    assert told_position(state, repairing=False, answered_at=FRESH_S, now=FRESH_S) == 2
+    assert told_position(state, repairing=False, answered_at=FRESH_S + 0.1, now=FRESH_S + 0.1) == OUT_OF_SYNC
+    assert told_position(state_of(mode=Mode.RESYNCHRONIZING), repairing=False, answered_at=0.0, now=0.0) == OUT_OF_SYNC
     tainted: State = state_of(mode=Mode.NORMAL, taints=("an unknown operation wrote",))
-    assert told_position(tainted, repairing=False, now=0.0) == OUT_OF_SYNC
+    assert told_position(tainted, repairing=False, answered_at=0.0, now=0.0) == OUT_OF_SYNC
+
+
+def test_behind_a_queue_that_stands_no_position_is_told() -> None:
+    state = state_of(mode=Mode.NORMAL)
+    state.queue.append(write(state, 1).segment)
+    late = 0.1 + FRESH_S
+    assert told_position(state, repairing=False, answered_at=late, now=late) == OUT_OF_SYNC, (
+        "it waits for its acknowledgement"
+    )
+    other = state_of(mode=Mode.NORMAL)
+    other.queue.append(write(other, 1).segment)
+    assert told_position(other, repairing=False, answered_at=-late, now=0.0) == OUT_OF_SYNC, "nobody answers"
+    assert told_position(other, repairing=False, answered_at=None, now=0.0) == OUT_OF_SYNC
+    assert told_position(state_of(mode=Mode.NORMAL), repairing=False, answered_at=None, now=9.0) == 0, (
+        "nothing is missing"
+    )
+
+
+def test_a_heartbeat_tells_how_long_ago_the_last_answer_arrived() -> None:
+    state, link = state_of(mode=Mode.NORMAL), Link(15.0, 0.0)
+    link.attempt()
+    link.connected(1.0)
+    assert heartbeat(state, link, repairing=False, now=2.0005) == Ping(1, 0, 0, 1000), (
+        "since the connection; rounded down"
+    )
+    link.heard(2.25)
+    link.answered(1)
+    link.heard(2.5)  # something else
+    assert heartbeat(state, link, repairing=False, now=3.0) == Ping(2, 0, 1, 750)
+    write(state, 1)
+    assert heartbeat(state, link, repairing=True, now=4.0) == Ping(3, OUT_OF_SYNC, 1, 1750)
+    link.lost("gone", 5.0)
+    assert heartbeat(state, link, repairing=False, now=6.0).answered is None
 
 
 @pytest.mark.parametrize(

@@ -200,12 +200,12 @@ def test_bad_blocks_are_out_of_sync_and_in_every_map_that_is_written() -> None:
 def test_neither_side_calls_the_replica_up_to_date_while_a_block_cannot_be_read() -> None:
     state = state_of(mode=Mode.NORMAL)
     write(state, 1)
-    assert told_position(state, repairing=False, now=0.0) == 1
+    assert told_position(state, repairing=False, answered_at=0.0, now=0.0) == 1
     state.unreadable.add(np.array([5]), 0.0)
-    assert told_position(state, repairing=False, now=0.0) == OUT_OF_SYNC
+    assert told_position(state, repairing=False, answered_at=0.0, now=0.0) == OUT_OF_SYNC
     Settler(state).advance(TRY_AGAIN_S, hurry=True)
     assert state.unsettled.blocks().tolist() == [5], "it is tried again"
-    assert told_position(state, repairing=False, now=TRY_AGAIN_S) == OUT_OF_SYNC
+    assert told_position(state, repairing=False, answered_at=TRY_AGAIN_S, now=TRY_AGAIN_S) == OUT_OF_SYNC
 
 
 def test_a_block_that_turns_out_to_be_bad_in_normal_mode_is_written_down() -> None:

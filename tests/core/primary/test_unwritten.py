@@ -75,9 +75,15 @@ def test_until_the_first_image_is_written_down_no_wait_ends_and_nobody_calls_the
         number for number, effect in enumerate(shell.done) if isinstance(effect, ev.RememberReplica)
     )
     state = shell.brain.state
-    assert not shell.brain.status(0.0).fresh and told_position(state, repairing=False, now=0.0) == OUT_OF_SYNC
+    assert (
+        not shell.brain.status(0.0).fresh
+        and told_position(state, repairing=False, answered_at=0.0, now=0.0) == OUT_OF_SYNC
+    )
     assert ev.AnswerWait(1) in shell.written()
-    assert shell.brain.status(0.0).fresh and told_position(state, repairing=False, now=0.0) == state.sequence
+    assert (
+        shell.brain.status(0.0).fresh
+        and told_position(state, repairing=False, answered_at=0.0, now=0.0) == state.sequence
+    )
 
 
 def test_an_image_of_one_that_was_in_sync_before_waits_for_no_disk_and_of_one_that_was_in_doubt_it_does() -> None:

@@ -9,6 +9,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.events import AnswerWait, WaitAsked
 from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.flight_watch import FlightWatch
+from pydbt.core.primary.lost_commits import FAILED
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.stream_landing import StreamLanding
@@ -115,6 +116,20 @@ def test_a_wait_for_a_transaction_lasts_until_that_one_or_a_later_one_is_held() 
     assert story.answered() == []
     story.transactions.held = NamedTransaction("48213", 48213, None, 0.0, 3, 2, 3)
     assert story.answered() == GOOD and story.answered() == []
+
+
+def test_a_wait_for_a_transaction_that_was_lost_ends_with_the_reason_whatever_is_held() -> None:
+    story, lost = Story(), story_transactions()
+    story.transactions.lost.add(lost[0], FAILED)
+    story.transactions.held = lost[1]
+    story.answers.asked(WaitAsked(1, 0, transaction=AskedTransaction.parse("48211")))
+    story.answers.asked(WaitAsked(2, 0, transaction=AskedTransaction.parse("48212")))
+    story.landing.note_sequence()
+    assert story.answered() == [AnswerWait(1, lost=FAILED), AnswerWait(2)] and story.answered() == []
+
+
+def story_transactions() -> list[NamedTransaction]:
+    return [NamedTransaction(str(48210 + one), 48210 + one, None, 0.0, 3, one, 3) for one in (1, 2)]
 
 
 def test_a_wait_for_a_transaction_that_is_gone_holds_up_no_other_one() -> None:

@@ -68,6 +68,7 @@ EXAMPLES: dict[str, f.Frame] = {
     "mark": NamedMark(112, 1_767_000_000_000_000_000, "before migration 14 ü", 1 << 40, -3, True, True, 4096),
     "commit": f.Commit(7, 110),
     "ping": f.Ping(77, 110),
+    "ping_date": f.Ping(77, 110, 76, 1234),
     "bye": f.Bye("controller down"),
     "generation": f.Generation(Generations(9, (8, 7), (6,), shared=True)),
     "standing": Standing("alpha", "/dev/vda3", "2026-01-02T03:04:05.678Z", 42, True, 1 << 20),
@@ -176,6 +177,7 @@ FRAMES = st.one_of(
     ),
     st.builds(f.Commit, U64, U64),
     st.builds(f.Ping, U64, U64),
+    st.builds(f.Ping, U64, U64, U64, U64),
     st.builds(f.Bye, TEXT),
     st.builds(f.Refuse, TEXT, TEXT),
 )

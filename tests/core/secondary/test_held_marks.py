@@ -16,7 +16,7 @@ def mark(number: int, sequence: int | None = None) -> NamedMark:
 
 def test_the_newest_are_kept_and_one_that_is_found_again_counts_once() -> None:
     held = HeldMarks()
-    assert held.newest is None and held.report() == ()
+    assert held.newest is None and held.report(7) == ()
     for number in range(1, KEPT_MARKS + 4):
         held = held.with_mark(mark(number), 7)
     assert held.numbers == tuple(range(4, KEPT_MARKS + 4))
@@ -32,7 +32,7 @@ def test_they_come_back_from_a_file_as_they_were() -> None:
 
 
 def test_the_report_has_the_moment_by_the_clock_of_the_primary() -> None:
-    newest = HeldMarks().with_mark(mark(1), 1).with_mark(mark(2), 0xAB).report()[0]
+    newest = HeldMarks().with_mark(mark(1), 1).with_mark(mark(2), 0xAB).report(0xAB)[0]
     assert newest == MarkReport(
         "mark 2",
         f"{2:016x}",
@@ -42,7 +42,13 @@ def test_the_report_has_the_moment_by_the_clock_of_the_primary() -> None:
         synced=True,
         partly=False,
         uncertain_bytes=0,
+        resynchronized=False,
     )
+
+
+def test_an_image_of_another_run_has_perhaps_not_everything_before_a_mark() -> None:
+    held = HeldMarks().with_mark(mark(1), 7).with_mark(mark(2), 8)
+    assert [(one.name, one.resynchronized) for one in held.report(8)] == [("mark 2", False), ("mark 1", True)]
 
 
 def header(kind: JournalRecordKind, position: int, first: int, length: int = 8) -> RecordHeader:

@@ -185,11 +185,13 @@ def test_progress_is_for_a_primary_that_asks() -> None:
     assert Session(1, asking, 10, bytes(32), 0.0).asks_progress
 
 
-def beating(*beats: tuple[float, int], features: tuple[str, ...] = (f.HEARTBEAT,)) -> Session:
+def beating(
+    *beats: tuple[float, int] | tuple[float, int, int, int], features: tuple[str, ...] = (f.HEARTBEAT,)
+) -> Session:
     made = Session(1, replace(HELLO, features=features), 10, bytes(32), 0.0)
-    for at, position in beats:
+    for token, (at, *told) in enumerate(beats, 1):
         made.heard_at = at
-        made.beat(f.Ping(1, position), at)
+        made.beat(f.Ping(token, *told), at)
     return made
 
 
@@ -200,6 +202,20 @@ def test_the_image_is_fresh_while_it_has_what_a_heartbeat_told_a_moment_ago() ->
     assert not here.is_fresh(12, 2.1 + FRESH_S), "the primary is silent"
     assert not beating().is_fresh(10, 0.0), "it has told nothing yet"
     assert not beating((1.0, OUT_OF_SYNC)).is_fresh(10, 1.0)
+
+
+def test_a_heartbeat_is_as_old_as_it_was_when_it_was_made_however_late_it_arrives() -> None:
+    """The WELCOME was sent at 0, and each is answered as it arrives: their tokens are 1, 2 and so on."""
+    prompt = beating((0.5, 10, 0, 300), (1.5, 11, 1, 900), (2.5, 12, 2, 900))
+    assert prompt.is_fresh(12, 2.3 + FRESH_S) and not prompt.is_fresh(12, 2.5 + FRESH_S)
+    late = beating((0.5, 10, 0, 300), (7.0, 99, 1, 400))
+    assert not late.is_fresh(99, 7.0), "it was made at 0.9, and lay in a queue for six seconds"
+    assert beating((7.0, 99, 0, 6500)).is_fresh(99, 6.5 + FRESH_S), "the primary told its first position late"
+    assert not beating((7.0, 99, 0, 9_000_000)).is_fresh(99, 7.1 + FRESH_S), "none was made behind its arrival"
+    assert not beating((1.0, 10, 5, 0)).is_fresh(10, 1.0), "this was never answered"
+    assert not beating(*((float(at), 10, at - 1, 0) for at in (1, 2)), (3.0, 10, 0, 0)).is_fresh(10, 3.5)
+    flood = beating(*((1.0, 10, 0, 0) for _ in range(3000)))
+    assert len(flood._answers) < 3000 and not flood.is_fresh(10, 1.1 + FRESH_S)
 
 
 def test_a_primary_is_there_while_it_is_heard() -> None:

@@ -131,6 +131,27 @@ def test_a_notice_of_the_volume_names_no_secondary() -> None:
     assert (there.name, there.words, there.figures) == (names.PROBLEM, "swap on the volume", {"key": "notices"})
 
 
+SHUT = {"outcome": "shut", "words": "h:1: it was promoted"}
+
+
+@pytest.mark.parametrize(
+    ("usual", "changed", "key", "words"),
+    [
+        (primary(), primary(gate=SHUT), "gate", "MUST NOT BE MOUNTED HERE: h:1: it was promoted"),
+        (secondary(), secondary(handover={"words": "there may be no primary"}), "handover", "there may be no primary"),
+        (secondary(), secondary(divergence={"words": "it alone has writes"}), "divergence", "it alone has writes"),
+    ],
+)
+def test_what_waits_for_a_person_is_a_problem_also_when_it_was_there_at_the_start(
+    usual: dict[str, Any], changed: dict[str, Any], key: str, words: str
+) -> None:
+    _, (there,), (over,) = told(usual, changed, usual)
+    assert (there.name, there.figures) == (names.PROBLEM, {"key": key}) and there.words.startswith(words)
+    assert (over.name, over.figures) == (names.PROBLEM_ENDED, {"key": key})
+    (first,) = told(changed)
+    assert {"key": key} in [one.figures for one in first if one.name == names.PROBLEM]
+
+
 def test_secondaries_that_come_and_go_are_told_and_each_event_names_its_secondary() -> None:
     one, other = secondary_keys("a:1"), secondary_keys("b:2", replica_state="outdated", connected=False)
     _, added, changed, removed = told(

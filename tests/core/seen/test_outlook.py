@@ -13,8 +13,8 @@ from pydbt.core.units import MIB
 NOTHING = Outlook("", None, None)
 
 
-def outlook(wire: float | None = None, **report: Any) -> Outlook:
-    return outlook_of(View({"role": "primary", "connected": True, **report}), wire)
+def outlook(wire: float | None = None, growth: float | None = None, **report: Any) -> Outlook:
+    return outlook_of(View({"role": "primary", "connected": True, **report}), wire, growth)
 
 
 def copying(wire: float | None = None, written: float | None = None, **progress: Any) -> Outlook:
@@ -52,6 +52,18 @@ def test_a_stream_is_in_sync_or_catches_up_or_nobody_knows() -> None:
     assert outlook(None, **behind) == NOTHING
     tiny = {**behind, "write_rate_bytes": 0.0}
     assert outlook(1e-320, **tiny) == outlook(5e-14, **tiny) == NOTHING, "a time that nobody can count is none"
+
+
+def test_a_stream_whose_backlog_grows_for_long_says_by_how_much() -> None:
+    behind = {"mode": "normal", "replica_state": "consistent", "lag_bytes": 30 * MIB, "write_rate_bytes": 140 * MIB}
+    words = "will not converge at this rate: falls behind by 45.0 MiB/s, 140 MiB/s are written"
+    for wire in (None, 95 * MIB, 300 * MIB):
+        assert outlook(wire, 45 * MIB, **behind) == Outlook(words, None, False), "whatever the wire promises"
+    unknown = {**behind, "write_rate_bytes": None, "lag_bytes": None}
+    assert outlook(None, MIB, **unknown).words == "will not converge at this rate: falls behind by 1.0 MiB/s"
+    assert outlook(None, 0.0, **unknown) == outlook(None, -MIB, **unknown) == NOTHING, "as told by another machine"
+    assert outlook(None, MIB, mode="normal", connected=False) == NOTHING
+    assert outlook(None, MIB, mode="normal", replica_state="up-to-date").converges is True
 
 
 @pytest.mark.parametrize("report", [{"mode": "paused"}, {"mode": "normal", "connected": False}, {"role": "secondary"}])

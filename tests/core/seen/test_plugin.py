@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pydbt.core.seen.plugin import Limits, PluginState, judged, plugin_line, unknown_line, worst
+from pydbt.core.seen.plugin import LINE_BYTES_MAX, Limits, PluginState, judged, plugin_line, unknown_line, worst
+from pydbt.core.seen.sight import Level
 from pydbt.core.seen.view import View
 from tests.core.seen.statuses import primary, secondary, secondary_keys
+from tests.core.seen.test_sight import OF_A_PRIMARY, OF_A_SECONDARY, REPLICA, WELL
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 LIMITS = Limits(60.0, 600.0)
@@ -30,7 +32,9 @@ def state_of(status: dict[str, Any], running: bool = True) -> PluginState:
         ({"lag_seconds": 60.0, "replica_state": "consistent"}, True, PluginState.OK),
         ({"lag_seconds": 60.1, "replica_state": "consistent"}, True, PluginState.WARNING),
         ({"lag_seconds": 601.0, "replica_state": "outdated"}, True, PluginState.CRITICAL),
-        ({"lag_seconds": None, "replica_state": "inconsistent"}, True, PluginState.UNKNOWN),
+        ({"lag_seconds": None, "replica_state": "inconsistent"}, True, PluginState.WARNING),
+        ({"lag_seconds": None, "replica_state": "outdated", "mode": "paused"}, True, PluginState.UNKNOWN),
+        ({"gate": {"outcome": "shut"}}, True, PluginState.CRITICAL),
         ({"lag_seconds": 1.0, "replica_state": "inconsistent"}, True, PluginState.WARNING),
         ({"refused": "split-brain", "lag_seconds": None}, True, PluginState.CRITICAL),
         ({"last_in_sync": "2026-01-01T11:59:59Z"}, False, PluginState.WARNING),
@@ -52,7 +56,8 @@ def test_the_age_decides_for_a_primary_and_no_controller_is_never_ok(
     ("changed", "running", "state"),
     [
         ({}, True, PluginState.OK),
-        ({"connected": False}, True, PluginState.UNKNOWN),
+        ({"connected": False}, True, PluginState.WARNING),
+        ({"replica_state": "consistent"}, True, PluginState.UNKNOWN),
         ({"connected": False, "primary": {"as_of": AGO_100_S}}, True, PluginState.WARNING),
         ({"primary": {"as_of": AGO_100_S}}, False, PluginState.WARNING),
         ({"replica_state": "outdated", "primary": {"as_of": "2026-01-01T11:00:00Z"}}, True, PluginState.CRITICAL),
@@ -62,6 +67,35 @@ def test_a_replica_is_as_old_as_the_moment_of_its_image(
     changed: dict[str, Any], running: bool, state: PluginState
 ) -> None:
     assert state_of(secondary(**changed), running) is state
+
+
+@pytest.mark.parametrize(
+    ("status", "level"),
+    [
+        *[({**WELL, **changes}, level) for changes, level in OF_A_PRIMARY],
+        *[({**REPLICA, **changes}, level) for changes, level in OF_A_SECONDARY],
+    ],
+)
+def test_nothing_that_the_page_calls_otherwise_than_good_or_behind_is_ok(status: dict[str, Any], level: Level) -> None:
+    state = judged("vda3", View(status), NOW, LIMITS).state
+    assert (state is not PluginState.OK) or level in (Level.GOOD, Level.BEHIND)
+    if level is Level.BAD:
+        assert state in (PluginState.WARNING, PluginState.CRITICAL), (
+            "a person has to look, whether its age is known or not"
+        )
+    elif level is Level.GOOD and status.get("replica_state") == "up-to-date":
+        assert state is PluginState.OK
+
+
+def test_a_warning_says_what_is_bad_although_the_age_is_not() -> None:
+    for changes, words in (
+        ({"connected": None}, "not connected: up to date; normal"),
+        ({"connected": False, "connection_problem": "no route"}, "up to date; normal; not connected: no route"),
+        ({"persist_problem": "no space left"}, "up to date; normal; the map cannot be saved: no space left"),
+        ({"replica_state": "inconsistent"}, "the replica cannot be used: "),
+    ):
+        status = View({**WELL, "mode_since": None, "lag_seconds": 0.1, **changes})
+        assert judged("vda3", status, NOW, LIMITS).words.startswith(words)
 
 
 def age_of_image(running: bool, saved_at: str | None = None, **primary_of_it: Any) -> float | None:
@@ -129,6 +163,38 @@ def test_critical_comes_before_warning_and_warning_before_unknown() -> None:
     assert worst([PluginState.UNKNOWN, PluginState.WARNING, PluginState.OK]) is PluginState.WARNING
     assert worst([PluginState.OK, PluginState.UNKNOWN]) is PluginState.UNKNOWN
     assert worst([]) is PluginState.UNKNOWN
+
+
+@pytest.mark.parametrize("count", [2, 9, 40, 400])
+@pytest.mark.parametrize("reason", ["no route to host", "the disk ä is full; " * 300])
+def test_many_bad_volumes_fit_what_is_read_of_a_line_and_what_is_left_out_is_counted(count: int, reason: str) -> None:
+    cut_off: dict[str, Any] = {"mode": "unsynchronized", "connected": False, "connection_problem": reason}
+    status = {**primary(secondary_keys(**cut_off, lag_seconds=700.0)), "running": True}
+    late = [judged(f"/dev/mapper/vg-data{number}", View(status), NOW, LIMITS) for number in range(count)]
+    refused = judged("/dev/worst", View({**status, "refused": "split-brain"}), NOW, LIMITS)
+    good = judged("/dev/good", View({**primary(), "running": True}), NOW, LIMITS)
+    line = plugin_line([good, *late, refused], LIMITS, "as a member")
+    assert len(line.encode()) <= LINE_BYTES_MAX
+    words, _, figures = line.partition(" | ")
+    assert words.startswith(f"PYDBT CRITICAL - {count + 1} of {count + 2} are not as they should be: ")
+    assert words.endswith("(as a member)")
+    more, left_out = re.search(r"; and (\d+) more", words), re.search(r"performance data of (\d+) left out", words)
+    assert words.count(": critical: ") + (int(more[1]) if more else 0) == count + 1
+    assert figures.count("age'=") + (int(left_out[1]) if left_out else 0) == count + 2
+    assert (
+        len(ITEM.findall(figures)) == 2 * figures.count("age'=")
+        and "".join(m[0] for m in ITEM.finditer(figures)) == figures
+    )
+    if reason == "no route to host" and count != 40:
+        assert (more is None) == (left_out is None) == (count < 40), "nothing is left out that has room"
+
+
+def test_what_is_left_out_is_the_least_bad() -> None:
+    status = View({**primary(secondary_keys(mode="unsynchronized", connected=False)), "running": True})
+    late = [judged(f"/dev/mapper/vg-data{number}", status, NOW, LIMITS) for number in range(60)]
+    refused = judged("/dev/worst", View({**status.values, "refused": "split-brain"}), NOW, LIMITS)
+    line = plugin_line([*late, refused], LIMITS)
+    assert "/dev/worst: critical" in line and "'/dev/worst age'" in line and "/dev/mapper/vg-data59" not in line
 
 
 # One item of performance data: label, value with its unit, and four numbers or nothing.

@@ -40,6 +40,12 @@ def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
     ]
 
 
+def test_rows_that_have_more_than_was_captured_are_called_a_fault() -> None:
+    rows = {"processes": [{"name": "dd"}], "files": []}
+    assert "4.0 KiB more than was captured" in lines(Section.WRITERS, {**rows, "excess_bytes": 4096})[1]
+    assert not any("captured" in line for line in lines(Section.WRITERS, {**rows, "excess_bytes": 0}))
+
+
 @pytest.mark.parametrize("section", [Section.WRITERS, Section.IO])
 def test_programs_that_are_being_attached_or_cannot_be_are_not_called_none(section: Section) -> None:
     assert lines(section, {"starting": True, "problem": ""})[1:] == [f"  {ATTACHING_WORDS}"]

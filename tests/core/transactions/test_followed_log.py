@@ -11,12 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pydbt.core.tracking.capture_record import Operation
+from pydbt.core.transactions.crc import crc32c
 from pydbt.core.transactions.followed_log import NO_FOOTING, EndedTransaction, FollowedLog
 from pydbt.core.transactions.jbd2_blocks import JBD2_MAGIC
 from pydbt.core.transactions.log_place import LogPlace, find_log
 from pydbt.core.units import MIB
 from tests.core.transactions.captured import Written
 from tests.core.transactions.test_on_disk import Ext4Image
+from tests.lab import file_system_logs
 from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
 
 MAGIC = JBD2_MAGIC.to_bytes(4, "big")
@@ -463,3 +465,61 @@ def test_memory_has_a_bound_whatever_comes() -> None:
         assert tracemalloc.get_traced_memory()[0] < 4 * MIB
     finally:
         tracemalloc.stop()
+
+
+@pytest.fixture
+def quick_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builders of large logs take the library's checksum: that it is the right one is another test."""
+    monkeypatch.setattr(file_system_logs, "slow_crc32c", crc32c)
+
+
+def peak_of(log: FollowedLog, records: np.ndarray, written: Written) -> tuple[list[EndedTransaction], int]:
+    tracemalloc.start()
+    try:
+        ended = log.captured(records, written.payload)
+        return ended, tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("quick_sums")
+@pytest.mark.parametrize("waits", [False, True])
+def test_the_largest_batch_of_mixed_transactions_is_read_in_bounded_memory_at_its_peak(waits: bool) -> None:
+    """The quick way: most descriptors name one block, and between them some name nearly as many as fit."""
+    chance, size, first = random.Random(7), 4096, 1 << 20
+    built = Jbd2Builder(size, 20_000, REVOKES | WIDE | V3)
+    log = FollowedLog(LogPlace("ext4", ((first, 20_000 * size),), (), built.superblock()))
+    zeros, written, numbers = bytes(size), Written(whole=True), []
+    built.transaction(1)
+    for offset, data in built.writes:
+        written.write(first + offset, data)
+    assert log.captured(written.records(), written.payload) == [] and log.problem == ""
+    built.writes.clear()
+    written = Written(whole=True)
+    while len(written.rows) < 16_384:
+        numbers.append(built.sequence)
+        built.descriptor(dict.fromkeys(range(chance.choice((1,) * 60 + (6,) * 20 + (250,))), zeros))
+        built.commit()
+        for offset, data in built.writes:
+            if waits and data[:4] == MAGIC:
+                written.complete(first, size)
+            written.write(first + offset, data)
+        built.writes.clear()
+    ended, peak = peak_of(log, written.records(), written)
+    assert [one.transaction.number for one in ended] == numbers
+    assert peak < 4 * MIB, peak / MIB
+
+
+@pytest.mark.usefixtures("quick_sums")
+def test_a_large_batch_of_an_xfs_is_read_in_bounded_memory_at_its_peak() -> None:
+    built = XfsBuilder(log_sectors=65536)
+    block = built.superblock()
+    place = find_log(lambda offset, length: block[offset:][:length].ljust(length, b"\0"), 65536 * 4096)
+    log, written = FollowedLog(place), Written(whole=True)
+    for tid in range(1_000):
+        built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid, 8))))
+    for offset, data in built.writes:
+        written.write(place.extents[0][0] + offset, data)
+    ended, peak = peak_of(log, written.records(), written)
+    assert len(ended) == 1_000
+    assert peak < 2 * MIB, peak / MIB

@@ -319,3 +319,22 @@ def test_the_identity_of_before_a_change_is_that_of_the_log() -> None:
     struct.pack_into(">I", block, 0xD8, 4)
     block[248:264] = b"U" * 16
     assert read_xfs_superblock(bytes(block)).uuid == b"U" * 16
+
+
+def test_a_checkpoint_in_a_stream_consists_of_every_record_since_the_one_before_it() -> None:
+    """Recovery stops at the first record that is not on the disk, whosever it is."""
+    built = XfsBuilder()
+    long = built.checkpoint(2, built.buffer(8, 8), built.buffer(16, 8))
+    built.write(built.record(built.checkpoint(1, built.buffer(8, 8))))
+    second = built.sector
+    built.write(built.record(long[:3]))
+    third = built.sector
+    built.write(built.record(built.checkpoint(3, built.buffer(8, 8))))
+    fourth = built.sector
+    built.write(built.record(long[3:]))
+    for in_stream in (False, True):
+        log = XfsLog(read_xfs_superblock(built.superblock()), follows_stream=in_stream)
+        first, other, last = (log.runs_of(one) for one in feed(log, built.writes))
+        assert first == ((0, second * 512),)
+        assert other == (((second if in_stream else third) * 512, (fourth - (second if in_stream else third)) * 512),)
+        assert last == ((second * 512, (built.sector - second) * 512),), "from its start on"

@@ -8,10 +8,12 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.rename import NAME_LASTS_S
 from pydbt.core.protocol.frames import Ack, Generation, Ping, Pong
 from pydbt.core.protocol.generations import Generations, verdict
 from pydbt.core.tracking.capture_record import RECORD, RecordKind
+from pydbt.core.transactions.asked_transaction import AskedTransaction
 from pydbt.core.units import Geometry
 from pydbt.core.volume.fanout import Addressed, Fanout
 
@@ -260,6 +262,17 @@ def test_a_wait_for_the_first_does_not_end_well_by_one_that_lacks_a_block():
     assert effects == [(1, ev.AnswerWait(2, lacks=True))], "it is known whose blocks they are"
     effects = [one for one in fanout.handle(ack(1), 0.3, 2) if isinstance(one[1], ev.AnswerWait)]
     assert effects == [(None, ev.AnswerWait(1))]
+
+
+def test_a_wait_for_a_transaction_that_was_lost_is_answered_once_for_all():
+    fanout = fanout_of(True, True)
+    asked = AskedTransaction.parse("48211")
+    for number in (1, 2):
+        named = NamedTransaction("48211", 48211, None, 0.0, 3, 1, 3)
+        fanout.brains[number].transactions.lost.add(named, "a write of it failed")
+    effects = fanout.handle(ev.WaitAsked(1, 0, first=True, transaction=asked), 0.1)
+    answers = [one for one in effects if isinstance(one[1], ev.AnswerWait)]
+    assert answers == [(None, ev.AnswerWait(1, lost="a write of it failed"))]
 
 
 def test_a_wait_for_the_first_fails_when_the_only_other_is_removed():

@@ -53,8 +53,10 @@ def test_each_secondary_gets_it_behind_the_same_write_and_it_is_held_when_both_h
     captured(made, 3, position=64)
     assert frames(made.handle(MarkAsked(1, WANTED), 0.0)) == {1: [2], 2: [2]}
     assert frames(captured(made, 4, position=128)) == {1: [("write", 3)], 2: [("write", 3)]}
-    assert not answers(made.handle(ev.Received(Ack(2)), 0.0, 1))
-    assert answers(made.handle(ev.Received(Ack(2)), 0.0, 2)) == [(None, AnswerMark(1, MarkOutcome.HELD, 9))]
+    assert not answers(made.handle(ev.Received(Ack(2, replica_state=3)), 0.0, 1))
+    assert answers(made.handle(ev.Received(Ack(2, replica_state=3)), 0.0, 2)) == [
+        (None, AnswerMark(1, MarkOutcome.HELD, 9))
+    ]
     assert answers(made.handle(MarkWaitAsked(2, WANTED.name), 0.0)) == [(None, AnswerMark(2, MarkOutcome.HELD, 9))]
 
 

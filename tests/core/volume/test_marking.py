@@ -30,6 +30,7 @@ class Brain:
     unable: Unable | None = None
     certain: bool = True
     uncertain_bytes: int = 0
+    is_sure: bool = True
 
     def problem(self) -> Unable | None:
         return self.unable
@@ -153,6 +154,30 @@ def test_a_secondary_that_tells_others_alone_does_not_hold_it_and_one_with_newer
     assert volume.wait(first=True) == [(None, AnswerMark(5, MarkOutcome.HELD, 9))]
 
 
+def test_while_an_image_is_not_trusted_it_holds_no_mark_for_certain() -> None:
+    volume = Volume()
+    volume.ask()
+    volume.held(1, 9)
+    volume.held(2, 9)
+    volume.brains[2].is_sure = False
+    assert volume.wait() == [] and volume.wait(6, first=True) == [(None, AnswerMark(6, MarkOutcome.HELD, 9))]
+    volume.brains[2].is_sure = True
+    assert volume.advance() == [(None, AnswerMark(5, MarkOutcome.HELD, 9))]
+
+
+def test_one_that_was_set_before_a_loss_of_power_is_held_by_nobody_for_certain() -> None:
+    volume = Volume()
+    volume.marking.restore([], "first boot")
+    volume.ask()
+    volume.held(1, 9)
+    volume.held(2, 9)
+    values = volume.marking.to_values()
+    for boot, outcome in (("first boot", MarkOutcome.HELD), ("second boot", MarkOutcome.BEFORE_BOOT)):
+        volume.marking.restore(values, boot)
+        volume.held(1, 9, all_of_them=True)
+        assert volume.wait() == [(None, AnswerMark(5, outcome, 9))]
+
+
 def test_a_wait_is_for_the_newest_of_its_name_and_an_unknown_one_is_told() -> None:
     volume = Volume()
     assert volume.wait() == [(None, AnswerMark(5, MarkOutcome.UNKNOWN))]
@@ -195,7 +220,7 @@ def test_what_was_written_down_comes_back_and_numbers_rise() -> None:
         volume.ask(token=number, number=number)
     volume.held(1, 5)
     again = Marking()
-    again.restore(volume.marking.to_values())
+    again.restore(volume.marking.to_values(), "")
     assert len(again.known) == KNOWN_MARKS and again.next_number == KNOWN_MARKS + 3
     known = next(one for one in again.known if one.mark.number == 5)
     assert known.peers == {1: Holding.HELD, 2: Holding.DOUBTFUL}, "nobody knows of what was on its way"
@@ -205,5 +230,5 @@ def test_what_was_written_down_comes_back_and_numbers_rise() -> None:
 @pytest.mark.parametrize("values", [None, 7, [{}], [{"number": "x"}], ["a"], {"a": 1}])
 def test_what_cannot_be_read_is_forgotten(values: object) -> None:
     marking = Marking()
-    marking.restore(values)
+    marking.restore(values, "")
     assert marking.known == ()

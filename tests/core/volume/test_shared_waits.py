@@ -63,3 +63,10 @@ def test_a_removed_secondary_ends_the_waits_that_waited_for_it_alone() -> None:
     assert shared.forget(1) == [] and shared.forget(3) == []
     assert shared.forget(2) == [(7, None)]
     assert shared.forget(2) == []
+
+
+def test_what_was_lost_ends_a_wait_for_all_and_for_the_first_of_them() -> None:
+    for first in (False, True):
+        shared = waits(first=first)
+        assert shared.lost(7) == [1, 2, 3]
+        assert shared.lost(7) == [] and shared.answered(7, 1) is None, "it is answered once"

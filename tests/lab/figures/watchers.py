@@ -7,8 +7,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pydbt.core.units import MIB, format_bytes
 from tests.lab.figures.folders import memory_folder
@@ -51,8 +53,7 @@ def _percent(seconds: float, *, is_loaded: bool) -> tuple[float, int]:
         machine = Machine(folder / "machine")
         stack.callback(machine.end)
         made = [machine.add(f"v{number:02}", **full_status(number)) for number in range(VOLUMES)]
-        if is_loaded:
-            stack.enter_context(_changing(made))
+        stack.enter_context(_changing(made, _loaded if is_loaded else _idle))
         dashboard = stack.enter_context(serving(machine))
         watchers = [stack.enter_context(_watching(dashboard)) for _ in range(WATCHERS)]
         time.sleep(_SETTLE_S)
@@ -63,8 +64,8 @@ def _percent(seconds: float, *, is_loaded: bool) -> tuple[float, int]:
 
 
 @contextlib.contextmanager
-def _changing(controllers: list[Controller]) -> Iterator[None]:
-    """Each answer differs from the one before, as under writes."""
+def _changing(controllers: list[Controller], more: Callable[[int], dict[str, Any]]) -> Iterator[None]:
+    """Each answer differs from the one before by what ``more`` makes of its number."""
     over = threading.Event()
 
     def change() -> None:
@@ -72,11 +73,7 @@ def _changing(controllers: list[Controller]) -> Iterator[None]:
         while not over.wait(_PACE_S):
             count += 1
             for controller in controllers:
-                amount = count % 97 * 4096
-                more = {"out_of_sync_bytes": amount, "unacknowledged_bytes": amount, "lag_bytes": amount}
-                total = (1 << 33) + count * 16 * MIB
-                rates = {"write_rate_bytes": 32 * MIB + amount, "written_bytes": total, "sent_bytes": total}
-                controller.status = {**controller.status, **more, **rates}
+                controller.status = {**controller.status, **more(count)}
 
     thread = threading.Thread(target=change)
     thread.start()
@@ -85,6 +82,19 @@ def _changing(controllers: list[Controller]) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def _idle(count: int) -> dict[str, Any]:
+    """Heartbeats are sent, and the clock goes on."""
+    in_sync = datetime.now(UTC).isoformat()
+    return {"lag_seconds": count % 9 / 10, "last_in_sync": in_sync, "sent_bytes": (1 << 33) + count // 2 * 110}
+
+
+def _loaded(count: int) -> dict[str, Any]:
+    amount = count % 97 * 4096
+    more = {"out_of_sync_bytes": amount, "unacknowledged_bytes": amount, "lag_bytes": amount}
+    total = (1 << 33) + count * 16 * MIB
+    return {**more, "write_rate_bytes": 32 * MIB + amount, "written_bytes": total, "sent_bytes": total}
 
 
 @contextlib.contextmanager

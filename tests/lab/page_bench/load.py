@@ -135,7 +135,8 @@ def writers(made: Made, now: float, began: float, names: tuple[str, ...] = ()) -
         "written_bytes": captured // 3,
     }
     return {
-        "captured_bytes": captured, **tables, "lost": {"rows": 0, "writers": 0}, "problem": "", "starting": False,
+        "captured_bytes": captured, "counted_bytes": captured, "excess_bytes": 0,
+        **tables, "lost": {"rows": 0, "writers": 0}, "problem": "", "starting": False,
         "since": moment(began - 300), "outrun": outrun if is_outrun else None, "limits": "", "sampled": False,
         "out_of_sync": out_of_sync if is_outrun else None,
     }  # fmt: skip

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pydbt.controller.primary.transaction_commands import ended_transactions
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.reported_state import reported_state
 from pydbt.core.protocol.generations import Verdict, verdict
 from pydbt.core.protocol.heartbeat import FRESH_S
 from pydbt.core.secondary.replica import ReplicaState
+from pydbt.core.secondary.status import OFFLINE
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from tests.simulation.cluster.disk import SECTOR
 from tests.simulation.cluster.sight import Sight, differing
@@ -169,6 +171,7 @@ def transactions_are_true(sight: Sight) -> None:
                 raise Violation("a transaction that is told is committed", f"write {one.number} is in flight")
         if node.noticed == node.put_backs and node.engine is not None and told.held is not None:
             _is_there(world, node, watch.places[told.held.number], epoch, told.held.sequence, told.held.number)
+    _listed_are_true(world, sight)
     for node in world.secondaries:
         if node.engine is None or node.noticed != node.put_backs:
             continue
@@ -176,6 +179,29 @@ def transactions_are_true(sight: Sight) -> None:
         report = brain.watch.transactions.report(world.clock.now, consistent=brain.record.consistent)
         if (one := report.transaction) is not None and int(one.name) in watch.places:
             _is_there(world, node, watch.places[int(one.name)], int(one.epoch, 16), one.sequence, int(one.name))
+
+
+def _listed_are_true(world: World, sight: Sight) -> None:
+    """What ``controller transactions`` lists as committed has ended well, and as done is on every secondary too."""
+    volume, kernel, promise = world.primary.loop.volume, world.kernel, "a listed transaction is what it is told to be"
+    told = [(brain.transactions.newest, brain.transactions.held) for brain in volume.brains]
+    if not volume.transactions.recent() or told == world.listed:
+        return
+    world.listed = told
+    for entry in ended_transactions(volume, 0)["transactions"]:
+        number = entry["ordinal"]
+        if entry["state"] not in ("committed", "done"):
+            continue
+        write = kernel.era.by_order[number]
+        if write.failed or number in kernel.flying:
+            raise Violation(promise, f"write {number}, which failed or is in flight, is {entry['state']}")
+        for node, _ in sight.peers if entry["state"] == "done" else ():
+            if node.noticed != node.put_backs or node.engine is None:
+                continue
+            for sector in range(write.sector, write.sector + write.sectors):
+                tag = tags(node.shadow, sector)
+                if tag not in kernel.era.legal(sector, number, kernel.submitted):
+                    raise Violation(promise, told_words(node.name, kernel.era, sector, tag, number, kernel.submitted))
 
 
 def _is_there(
@@ -216,6 +242,29 @@ def up_to_date_is_answered_for(sight: Sight) -> None:
         theirs = None if heard[1] or node.engine is None else node.engine.brain.status(now).replica_state
         if theirs is ReplicaState.UP_TO_DATE:
             raise Violation("up to date is answered for", f"{node.name} is cut off, and calls itself up to date")
+
+
+def up_to_date_is_of_now(sight: Sight) -> None:
+    """A secondary that calls itself up to date has all that was captured a heartbeat ago, however slow the link is."""
+    now = sight.world.clock.now
+    for node, peer in sight.peers:
+        brain, before = peer.brain, node.captured
+        if brain.mode is Mode.NORMAL:
+            before.append((now, brain.config.epoch, brain.state.sequence))
+        while len(before) > 1 and before[1][0] <= now - FRESH_S:
+            before.popleft()
+        if not before or before[0][0] > now - FRESH_S or node.engine is None:
+            continue
+        if not node.keeps_history:
+            continue  # of an earlier version, which knows of a heartbeat only when it arrives
+        _, epoch, sequence = before[0]
+        told = node.engine.brain.status(now)
+        if told.replica_state is not ReplicaState.UP_TO_DATE or told.epoch != epoch or told.mode == OFFLINE:
+            continue
+        if told.sequence < sequence:
+            raise Violation(
+                "up to date is of now", f"{node.name} has {told.sequence:,} of {sequence:,} that are {FRESH_S:g} s old"
+            )
 
 
 def what_is_told_is_on_the_disk(sight: Sight) -> None:

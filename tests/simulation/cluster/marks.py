@@ -28,6 +28,7 @@ HISTORY_EVERY, HISTORY_AT = 10, 8
 MOST_MARKS = 12
 """Fewer than a secondary keeps."""
 HELD = "a mark that is acknowledged is held"
+WHOLE = "an image has everything before a mark that is told without more words"
 PLACE = "a mark has its exact place in the order of writes"
 
 
@@ -71,7 +72,9 @@ class SimMarks:
     def __init__(self, world: World) -> None:
         self._world = world
         self._asked: list[Asked] = []
-        self._held: list[tuple[SecondaryNode, int, int]] = []  # the number of a mark, and of put-backs at that time
+        self._held: list[
+            tuple[SecondaryNode, int, int, Era]
+        ] = []  # the number of a mark, of put-backs then, and when it was
         self._exact: dict[int, Exact] = {}
         self._count = 0
 
@@ -124,9 +127,14 @@ class SimMarks:
             self._asked.remove(asked)
             if asked.request.error is None:
                 self._answered(asked)
-        for node, number, put_backs in self._held:
+        for node, number, put_backs, era in self._held:
             if node.put_backs == put_backs and node.engine is not None:
-                self._require(number in node.engine.brain.keeper.marks.numbers, node, number, "any more")
+                keeper = node.engine.brain.keeper
+                self._require(number in keeper.marks.numbers, node, number, "any more")
+                told = next(one for one in keeper.marks.report(keeper.epoch) if int(one.number, 16) == number)
+                image = self._world.primary.writes_at(keeper.epoch, keeper.sequence)
+                if image is not None and image[0] is not era and not told.resynchronized:
+                    raise self._violation(WHOLE, f"the primary lost power since mark {number} of {node.name}")
 
     def _answered(self, asked: Asked) -> None:
         world = self._world
@@ -143,7 +151,7 @@ class SimMarks:
             places.add(self._at_its_place(node, found, asked))
             copy = node.after_a_crash(power=True)
             self._require(number in copy.engine.brain.keeper.marks.numbers, node, number, "after a loss of power")
-            self._held.append((node, number, node.put_backs))
+            self._held.append((node, number, node.put_backs, asked.era))
         if len(places - {None}) > 1:
             raise self._violation(PLACE, f"mark {number} is at writes {sorted(places)} of different secondaries")
 

@@ -33,6 +33,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.file_system_transactions import FileSystemTransactions
 from pydbt.core.primary.landing import Enter
+from pydbt.core.primary.lost_commits import LostCommits
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.overview import Overview
 from pydbt.core.primary.quiet_bitmap import QuietBitmap
@@ -99,6 +100,11 @@ around(
 instead(
     "a transaction is told before its commit has completed", file_system_transactions, "_touched",
     lambda extents, waiting: np.zeros(len(waiting), bool),
+)  # fmt: skip
+
+
+instead(
+    "a transaction whose commit failed is forgotten", LostCommits, "add", lambda self, named, reason: None,
 )  # fmt: skip
 
 

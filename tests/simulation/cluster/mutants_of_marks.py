@@ -9,6 +9,7 @@ from pydbt.controller.primary.feed import Feed
 from pydbt.controller.secondary.engine import Engine
 from pydbt.core.primary.mark_events import PlaceMark
 from pydbt.core.primary.marks import Marks
+from pydbt.core.secondary.held_marks import HeldMark
 from pydbt.core.secondary.replica import Recovery
 from pydbt.core.volume import marking
 from pydbt.core.volume.marking import Decision, Marking, Placed
@@ -33,6 +34,9 @@ def _one_after_the_other(right: Callable, self: Marking, brains: object, now: fl
 def add(instead: Callable, around: Callable) -> None:
     """To the known ones."""
     around("a mark is held when it is sent", Marks, "advance", _held_when_sent)
+    instead(
+        "a mark from before a loss of power is told as held", HeldMark, "in_image_of", lambda self, image_epoch: True,
+    )  # fmt: skip
     instead("a mark does not wait for the writes before it", Feed, "catch_up", lambda self: self.process())
     around("a mark is set for one secondary after the other", Marking, "advance", _one_after_the_other)
     instead("a checkpoint passes marks that are not kept", Engine, "_keep_marks", lambda self, marks: None)

@@ -118,6 +118,7 @@ def add(instead: Callable, around: Callable) -> None:
     instead(
         "a secondary is up to date as long as it is connected", Session, "is_fresh", lambda self, sequence, now: True
     )
+    instead("a heartbeat is as old as its arrival", Session, "_made_at", lambda self, ping, now: now)
     instead("a refused record stays in the journal", JournalFiles, "cut", lambda self, position: None)
     instead(
         "what is kept aside is not saved before the journal is freed",

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING
 from unittest.mock import patch
 from uuid import UUID
@@ -56,8 +57,8 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.tracking.discards import ALWAYS_ZEROS
 from pydbt.posix import atomic
 from pydbt.posix import files as posix_files
-from pydbt.store import intent_file, journal_files, map_file, map_keeper, reached, volume_state
-from tests.simulation.cluster.files import SimOs, SimPath
+from pydbt.store import journal_files, map_keeper, reached, volume_state
+from tests.simulation.cluster.files import SimOs, SimPath, read_simulated
 from tests.simulation.cluster.primary_node import PrimaryNode
 from tests.simulation.cluster.primary_stand_ins import SimInbox, SimOutbox, SimReader
 from tests.simulation.cluster.schedule import Shape
@@ -70,6 +71,12 @@ if TYPE_CHECKING:
 
 SEGMENT_BYTES = 64 << 10
 CLOCK_OFFSET_NS = 1_700_000_000_000_000_000
+
+
+def _reading_modules() -> list[ModuleType]:
+    """Those that read files of a state directory."""
+    loaded = [module for name, module in sys.modules.items() if name.startswith("pydbt.store.")]
+    return [module for module in loaded if hasattr(module, "read_own")]
 
 
 class NoGuard:
@@ -202,15 +209,15 @@ def installed(primary: PrimaryNode, shape: Shape, world: World) -> Iterator[None
         journal_files: {"os": simulated_os},
         reached: {"os": simulated_os},
         atomic: {"os": simulated_os, "Path": SimPath},
-        map_file: {"Path": SimPath},
         map_keeper: {"os": simulated_os},
-        intent_file: {"Path": SimPath},
         volume_state: {"Path": SimPath, "uuid4": partial(UUID, int=0xABCDEF)},
     }  # fmt: skip
     with contextlib.ExitStack() as stack:
         for module, names in swaps.items():
             for name, value in names.items():
                 stack.enter_context(patch.object(module, name, value))
+        for module in _reading_modules():
+            stack.enter_context(patch.object(module, "read_own", read_simulated))
         for logger in (logging.getLogger("pydbt"),):
             stack.callback(setattr, logger, "disabled", logger.disabled)
             stack.callback(logger.setLevel, logger.level)

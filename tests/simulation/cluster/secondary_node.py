@@ -104,6 +104,7 @@ class SecondaryNode:
         self.machine = Machine(name)
         self.files = Files(self.machine)
         self.content = Lossy(size_bytes)
+        self.captured: deque[tuple[float, int, int]] = deque()  # when, by which run, and the last write
         self.flaws = Flaws()
         self.trouble = ""  # why the target could not be written, while it lacks something
         self.options = SimpleNamespace(
@@ -306,7 +307,11 @@ class SecondaryNode:
         if self.keyless and isinstance(frame, f.Welcome):
             frame = replace(frame, digest_key=None)
         if not self.keeps_history and isinstance(frame, f.Welcome):
-            frame = replace(frame, features=tuple(one for one in frame.features if one != f.HISTORY), marks=None)
+            frame = replace(
+                frame,
+                features=tuple(one for one in frame.features if one not in (f.HISTORY, f.DATED_PINGS)),
+                marks=None,
+            )
         if not self.recalls and isinstance(frame, f.Welcome):
             frame = replace(frame, features=tuple(one for one in frame.features if one != RECENT_WRITES))
         if isinstance(frame, (f.Welcome, f.Ack)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
 
+from pydbt.controller.primary.transaction_watch import KnownTransaction
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.tracking.capture_record import Operation, RecordKind
 from pydbt.core.transactions.followed_log import EndedTransaction, ReadTransaction
@@ -31,6 +33,7 @@ class SimTransactions:
     def __init__(self, told: bool, kernel: Kernel, clock: Clock) -> None:
         self.file_system = "ext4" if told else None
         self.places: dict[int, tuple[int, int]] = {}
+        self._ended: deque[KnownTransaction] = deque(maxlen=64)
         self._kernel, self._clock = kernel, clock
         self._has_footing = False
         self._reading_until: float | None = None
@@ -50,8 +53,19 @@ class SimTransactions:
                 self._has_footing = True
                 continue
             self.places[number] = sector, sectors
-            found.append(EndedTransaction(index, transaction(number), ((sector * SECTOR, sectors * SECTOR),), number))
+            one = transaction(number)
+            self._ended.append(
+                KnownTransaction(number, one.name, one.state, None, self._clock.now, 0, 0, one.named_parts, "")
+            )
+            found.append(EndedTransaction(index, one, ((sector * SECTOR, sectors * SECTOR),), number))
         return tuple(found)
+
+    def recent(self, after: int = 0) -> list[KnownTransaction]:
+        return [one for one in self._ended if one.ordinal > after]
+
+    @property
+    def oldest_kept(self) -> int:
+        return self._ended[0].ordinal if self._ended else 1
 
     def take_renewed(self) -> bool:
         return False

@@ -76,6 +76,9 @@ class World:
         self._heal_until = 0.0
         self._heal_steps = 0
         self.steps = 0
+        self.listed: list[
+            tuple[object, object]
+        ] = []  # what the list of transactions went by when it was last looked at
         self.unread = np.zeros(self.geometry.block_count, bool)  # blocks that could not be read for a while
         self._committed: dict[int, tuple[int, int]] = {}
         self._backup_floors: dict[int, tuple[Era, int]] = {}
@@ -162,6 +165,7 @@ class World:
         checkers.status_is_true(sight)
         checkers.transactions_are_true(sight)
         checkers.up_to_date_is_answered_for(sight)
+        checkers.up_to_date_is_of_now(sight)
         checkers.what_is_told_is_on_the_disk(sight)
         checkers.staged_is_out_of_sync(sight)
         checkers.generations_tell_of_writes(sight)

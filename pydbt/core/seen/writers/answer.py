@@ -36,9 +36,14 @@ def shown_name(name: bytes | str) -> str:
 
 
 def views(sums: WriterSums, names: Names, rows_max: int = SHOWN_ROWS) -> dict[str, Any]:
-    """``processes``, ``groups`` and ``files``: rows, of which those of each add up to ``captured_bytes`` (``written_bytes``)."""
+    """``processes``, ``groups`` and ``files``: rows, of which those of each add up to ``captured_bytes`` (``written_bytes``).
+
+    ``counted_bytes`` are the capture's own: a little more than the rows have while writes are on their way to them.
+    """
     return {
         "captured_bytes": sums.captured_bytes,
+        "counted_bytes": sums.counted_bytes,
+        "excess_bytes": sums.excess_bytes,
         "processes": _rows(
             sums.by_process, sums.unseen_bytes, rows_max, lambda one: _process(sums.process(one), one, names)
         ),

@@ -36,7 +36,10 @@ NO_FILE = NoFile()
 
 
 class WriterSums:
-    """``take`` each reading. What the rows do not explain of the captured bytes is *unknown*, never left out."""
+    """``take`` each reading. What the rows do not explain of the counted bytes is *unknown*, never left out.
+
+    ``counted_bytes``: by the capture's own counters at the last reading, which no row has a part in.
+    """
 
     def __init__(self) -> None:
         self.by_process: Ledger[Process | Kind] = Ledger()
@@ -45,7 +48,7 @@ class WriterSums:
         self.writers: dict[int, Writer] = {}
         self._processes: dict[Process, Writer] = {}
         self.lost_rows = self.lost_writers = 0
-        self._explained_bytes = 0
+        self._explained_bytes = self.counted_bytes = 0
         self._gaps: deque[int] = deque(maxlen=_GAPS)
         self._last = NOTHING_READ
         self._out_of_normal = False
@@ -64,7 +67,8 @@ class WriterSums:
         lost = _grown(reading.lost, self._last.lost)
         if lost.dirtied or lost.written:
             self._add(RowKey(Kind.UNKNOWN, 0, None), lost)
-        self._gaps.append(max(reading.captured_bytes - self._explained_bytes, 0))
+        self.counted_bytes = reading.captured_bytes
+        self._gaps.append(max(self.counted_bytes - self._explained_bytes, 0))
         self.lost_rows, self.lost_writers = reading.lost_rows, reading.lost_writers
         self._last = reading
         for one in (self.by_process, self.by_group, self.by_file):
@@ -79,6 +83,11 @@ class WriterSums:
     def captured_bytes(self) -> int:
         """What all rows of a view add up to, with ``unseen_bytes``."""
         return self._explained_bytes + self.unseen_bytes
+
+    @property
+    def excess_bytes(self) -> int:
+        """In the rows, and counted by no capture: a fault. Capture is read after the rows, so that it is never what is late."""
+        return max(self._explained_bytes - self.counted_bytes, 0)
 
     def _know(self, reading: WriterReading) -> None:
         for number, writer in reading.writers.items():

@@ -5,7 +5,7 @@ import * as format from "./format.js";
 import { shapeOf } from "./levels.js";
 
 const BAD = new Set(["out-of-sync", "tainted", "split-brain", "refused", "disk-error", "standing-still", "log-full", "problem", "identity-ending", "flapping", "mark-lost"]);
-const WORSE = new Set(["disconnected", "stopped", "restart", "paused"]);
+const WORSE = new Set(["disconnected", "stopped", "restart", "paused", "gap"]);
 const GOOD = new Set(["in-sync", "connected", "taint-answered", "verified", "accepted", "disk-recovered", "moving-again", "problem-ended", "identity-renewed"]);
 const MOST = 300;
 

@@ -62,6 +62,8 @@ export function writersOf(answer) {
     starting: answer.starting === true,
     sampled: answer.sampled === true,
     captured: number(answer.captured_bytes),
+    counted: number(answer.counted_bytes),
+    excess: number(answer.excess_bytes),
     since: answer.since ?? null,
     lostFiles: number(lost.rows),
     lostProcesses: number(lost.writers),

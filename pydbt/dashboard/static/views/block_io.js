@@ -1,6 +1,6 @@
 /* Block I/O as people who trace disks expect it: latencies, sizes, random against sequential, where on the disk, and its own cost. */
 
-import { el, keyed, setAttribute, setText } from "../lib/dom.js";
+import { el, fade, keyed, setAttribute, setText } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { HeatPlot } from "../lib/heat_plot.js";
@@ -29,6 +29,7 @@ export class IoFigures {
     this.pattern = el("ul", { class: "bars" });
     this.cost = el("dl", { class: "facts" });
     this.costPanel = el("div", { class: "panel" }, el("h3", {}, "What pydbt itself costs"), this.cost);
+    this.panels = [this.costPanel];
     this.edges = [];
     this.heat = new HeatPlot({
       title: "Latency over time",
@@ -50,17 +51,21 @@ export class IoFigures {
         { class: "scrolled", tabindex: "0", role: "region", "aria-label": label },
         el("table", { class: "plain figures-table" }, el("thead", {}, el("tr", {}, heads.map((words, index) => el("th", { scope: "col", class: index ? "number" : null }, words)))), rows),
       );
+    const panel = (...parts) => {
+      this.panels.push(el("div", { class: "panel" }, ...parts));
+      return this.panels.at(-1);
+    };
     const percentiles = PERCENTILES.map((key) => PERCENTILE_WORDS[key] ?? key);
     body.append(
       this.problem,
-      el("div", { class: "panel" }, el("h3", {}, "The last second"), table("I/O of the last second", ["Operation", "per second", "Data", "Random", "Errors", "p50", "p99", "longest"], this.now)),
+      panel(el("h3", {}, "The last second"), table("I/O of the last second", ["Operation", "per second", "Data", "Random", "Errors", "p50", "p99", "longest"], this.now)),
       el("div", { class: "map-bar" }, el("div", { class: "tools", role: "group", "aria-label": "Operation that is shown" }, this.choices), this.note),
-      el("div", { class: "pair" }, el("div", { class: "panel" }, this.heat.node), el("div", { class: "panel" }, this.offsets.node)),
+      el("div", { class: "pair" }, panel(this.heat.node), panel(this.offsets.node)),
       el(
         "div",
         { class: "pair" },
-        el("div", { class: "panel" }, this.latencyHead, table("Latencies of the last minute", ["Part", "timed", ...percentiles], this.latencies)),
-        el("div", { class: "panel" }, this.sizesHead, this.sizes, this.patternHead, this.pattern),
+        panel(this.latencyHead, table("Latencies of the last minute", ["Part", "timed", ...percentiles], this.latencies)),
+        panel(this.sizesHead, this.sizes, this.patternHead, this.pattern),
       ),
       this.costPanel,
     );
@@ -81,6 +86,14 @@ export class IoFigures {
   problemIs(words) {
     this.problem.hidden = !words;
     setText(this.problem, words);
+  }
+
+  get hasProblem() {
+    return !this.problem.hidden;
+  }
+
+  fadeIf(isOld) {
+    fade(this.panels, isOld);
   }
 
   draw(answer) {
@@ -187,8 +200,14 @@ export class BlockIo {
     this.asking = new Repeated(
       () => `api/volumes/${id}/io`,
       PACE_S,
-      (answer) => this.figures.draw(answer),
-      (words) => this.figures.problemIs(words),
+      (answer) => {
+        this.figures.draw(answer);
+        this.#fade();
+      },
+      (words) => {
+        this.figures.problemIs(words);
+        this.#fade();
+      },
     );
   }
 
@@ -197,7 +216,14 @@ export class BlockIo {
     this.figures.close();
   }
 
-  update() {}
+  update(one) {
+    this.isStale = one.isStale;
+    this.#fade();
+  }
+
+  #fade() {
+    this.figures.fadeIf(this.isStale || this.figures.hasProblem);
+  }
 }
 
 /* Without any I/O there is no latency to be known. */

@@ -1,6 +1,6 @@
 /* The block map: the whole volume as a grid of cells, down to single blocks. The view asks, the grid draws. */
 
-import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { el, fade, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated, ask } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { BASES, KINDS, swatch } from "../lib/map_tiles.js";
@@ -108,9 +108,8 @@ export class BlockMap {
     this.#fade();
   }
 
-  /* What is drawn is of the past: the volume is stale, or its map cannot be asked for. */
   #fade() {
-    setAttribute(this.grid.node, "data-stale", this.isStale || !this.problem.hidden ? "" : null);
+    fade([this.grid.node], this.isStale || !this.problem.hidden);
   }
 
   #moved() {

@@ -1,6 +1,6 @@
 /* The method: where the machine of states stands and why, the log and the lists as the patent draws them, and a time line. */
 
-import { el, setAttribute, setText, told } from "../lib/dom.js";
+import { el, fade, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import { EventList } from "../lib/event_list.js";
 import { drawLists, drawLog, drawMachine } from "../lib/figures.js";
@@ -9,6 +9,7 @@ import { methodOf } from "../lib/shapes.js";
 
 const PACE_S = 1;
 const EVENTS_KEPT = 200;
+const GAP_WORDS = "events are missing here; the next ones are the newest"; /* as of `controller events` */
 
 export class Method {
   constructor(body, store, id) {
@@ -71,9 +72,8 @@ export class Method {
     this.#fade();
   }
 
-  /* What is drawn is of the past: the volume is stale, or its controller does not answer. */
   #fade() {
-    for (const part of Object.values(this.parts)) setAttribute(part, "data-stale", this.isStale || !this.problem.hidden ? "" : null);
+    fade(Object.values(this.parts), this.isStale || !this.problem.hidden);
   }
 
   #draw(answer) {
@@ -119,12 +119,18 @@ export class Method {
     const isNew = this.run !== undefined && answer.run !== this.run;
     this.run = answer.run;
     if (isNew && this.since) {
+      this.begunAnew = true;
       this.since = 0; /* a controller that was started again counts from the beginning; what was heard before stays */
       this.eventsAsking.again();
       return;
     }
     if (typeof answer.next === "number") this.since = answer.next;
-    this.kept = [...this.kept, ...(answer.events ?? [])].slice(-EVENTS_KEPT);
+    const events = answer.events ?? [];
+    const last = this.kept.at(-1);
+    const isLost = answer.lost === true || (this.begunAnew && last && last.name !== "stopped");
+    this.begunAnew = false;
+    const gap = isLost ? [{ name: "gap", words: GAP_WORDS, moment: events[0]?.moment ?? last?.moment, number: (events[0]?.number ?? 0) - 0.5 }] : [];
+    this.kept = [...this.kept, ...gap, ...events].slice(-EVENTS_KEPT);
     this.events.draw(this.kept);
   }
 }

@@ -1,6 +1,6 @@
 /* Who writes: bytes by process, by control group and by file; what each dirtied and what was written apart. */
 
-import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { el, fade, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { writersOf } from "../lib/shapes.js";
@@ -29,6 +29,7 @@ export class Writers {
     this.behind = el("p", { hidden: true });
     this.limits = el("p", { class: "muted", hidden: true });
     this.facts = el("dl", { class: "facts" });
+    this.head = el("div", { class: "panel" });
     this.tables = TABLES.map(([key, title, head]) => {
       const rows = el("tbody");
       const sum = el("p", { class: "muted" });
@@ -43,16 +44,15 @@ export class Writers {
     body.append(
       this.problem,
       this.outrun,
-      el(
-        "div",
-        { class: "panel" },
-        this.facts,
-        this.behind,
-        this.limits,
-        el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal, 0 while it is in it: where its out-of-sync bytes come from."),
-        el("p", { class: "muted" }, "It is an upper bound: a block that is written twice counts twice."),
-      ),
+      this.head,
       ...this.tables.map(({ node }) => node),
+    );
+    this.head.append(
+      this.facts,
+      this.behind,
+      this.limits,
+      el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal, 0 while it is in it: where its out-of-sync bytes come from."),
+      el("p", { class: "muted" }, "It is an upper bound: a block that is written twice counts twice."),
     );
     this.asking = new Repeated(() => `api/volumes/${id}/writers`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
   }
@@ -61,11 +61,19 @@ export class Writers {
     this.asking.stop();
   }
 
-  update() {}
+  update(one) {
+    this.isStale = one.isStale;
+    this.#fade();
+  }
 
   #problem(words) {
     this.problem.hidden = !words;
     setText(this.problem, words);
+    this.#fade();
+  }
+
+  #fade() {
+    fade([this.outrun, this.head, ...this.tables.map(({ node }) => node)], this.isStale || !this.problem.hidden);
   }
 
   #draw(answer) {
@@ -75,7 +83,7 @@ export class Writers {
     this.#say(this.behind, behindWords(writers.outOfSync));
     this.#say(this.limits, writers.limits);
     this.#facts(writers);
-    for (const table of this.tables) this.#table(table, writers[table.key], writers.captured);
+    for (const table of this.tables) this.#table(table, writers[table.key], writers.excess);
   }
 
   #say(node, words) {
@@ -87,7 +95,7 @@ export class Writers {
 
   #facts(writers) {
     const rows = [
-      ["Captured in all", format.bytes(writers.captured)],
+      ["Captured in all", format.bytes(writers.counted ?? writers.captured)],
       ["Watched", writers.since ? `since ${format.clock(writers.since)}` : format.UNKNOWN],
       ["Without the name of a file", lostWords(writers.lostFiles, "too many files at once")],
       ["Without the name of a process", lostWords(writers.lostProcesses, "too many processes at once")],
@@ -102,7 +110,7 @@ export class Writers {
     );
   }
 
-  #table({ rows, sum }, entries, captured) {
+  #table({ rows, sum }, entries, excess) {
     const all = entries.reduce((total, one) => total + (one.written ?? 0), 0);
     keyed(
       rows,
@@ -122,8 +130,8 @@ export class Writers {
         COLUMNS.forEach(([column, , words], index) => setText(figures[index], words(one[column])));
       },
     );
-    const missing = typeof captured === "number" && Math.abs(captured - all) > 0 ? ` The volume's capture counted ${format.bytes(captured)}.` : "";
-    setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${missing}` : "Nothing was seen yet.");
+    const tooMuch = excess ? ` That is ${format.bytes(excess)} more than the volume's capture counted: a fault, and something was counted twice.` : "";
+    setText(sum, entries.length ? `The rows add up to ${format.bytes(all)} written.${tooMuch}` : "Nothing was seen yet.");
     setAttribute(sum, "data-sum", String(all));
   }
 }

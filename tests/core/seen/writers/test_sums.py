@@ -74,7 +74,7 @@ def test_the_rows_of_every_view_add_up_to_the_captured_bytes(story: list[Any]) -
         captured = sum(one.written for one in rows.values()) + lost.written + unseen
         for _ in range(3):  # what a reading has just missed is no gap before it was missed three times
             sums.take(reading(dict(rows), captured, lost), 1.0, out_of_normal=out_of_normal)
-        assert sums.captured_bytes == captured
+        assert sums.captured_bytes == sums.counted_bytes == captured and sums.excess_bytes == 0
         assert set(totals(sums).values()) == {captured}
     dirtied = sum(one.dirtied for one in rows.values()) + lost.dirtied
     answer = views(sums, Names(), rows_max=2)
@@ -133,6 +133,17 @@ def test_what_was_captured_and_seen_by_no_program_is_unknown_once_it_stays_away(
     for _ in range(3):
         sums.take(reading(rows, captured=170), 1.0, out_of_normal=False)
     assert written_of(sums, "groups", "unknown") == 20 and sums.captured_bytes == 170
+
+
+def test_bytes_that_were_counted_twice_are_told_and_hidden_by_no_sum() -> None:
+    sums = WriterSums()
+    rows = {RowKey(Kind.DIRECT, 1, FILE): Amount(0, 100), RowKey(Kind.DIRECT, 2, None): Amount(0, 60)}
+    for _ in range(3):
+        sums.take(reading(rows, captured=130), 1.0, out_of_normal=False)
+    answer = views(sums, Names())
+    assert (answer["captured_bytes"], answer["counted_bytes"], answer["excess_bytes"]) == (160, 130, 30)
+    sums.take(reading(rows, captured=160), 1.0, out_of_normal=False)
+    assert views(sums, Names())["excess_bytes"] == 0
 
 
 def test_a_row_that_was_taken_away_and_made_anew_is_counted_from_0() -> None:
