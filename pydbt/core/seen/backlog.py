@@ -7,12 +7,13 @@ from itertools import pairwise
 
 from pydbt.core.primary.modes import Mode
 from pydbt.core.seen.view import View
-from pydbt.core.seen.writers.outrun import LEAST_GROWTH_BYTES_PER_S
 
 BACKLOG_PART_S = 5.0
 """Of each part the least backlog counts, so that bursts that the link works off are no growth."""
 BACKLOG_PARTS = 3
 """It must have grown from each part to the next: 15 seconds in all."""
+LEAST_GROWTH_BYTES_PER_S = 256 * 1024
+"""A backlog that grows more slowly is noise."""
 
 
 class BacklogWatch:

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydbt.core.seen.backlog import LEAST_GROWTH_BYTES_PER_S
 from pydbt.core.seen.writers.reading import Process
 
 OUTRUN_WINDOW_S = 10.0
 """Rates are taken over this long, and it must hold for as much time before it is told."""
 OUTRUN_CALM_S = 20.0
 """It is over when it did not hold for this long: a writer that pauses to breathe is told once."""
-LEAST_GROWTH_BYTES_PER_S = 256 * 1024
-"""A backlog that grows more slowly is noise."""
 STILL_FASTER = 0.8
 """Once told, it holds while the process writes at 80 % of the link's rate or more: at the border it does not flicker."""
 LEFT_S = 5.0
