@@ -18,7 +18,7 @@ LINES = [
     "invalidate /dev/null --state X", "secondary X --listen unix:/nonexistent/s --state /nonexistent/x",
     "secondary /dev/null --listen unix:/nonexistent/s --state X", "run X --secondary 127.0.0.1:1 --state /nonexistent/x",
     "run /dev/null --secondary 127.0.0.1:1 --state X", "transactions X", "trace X", "--config X status", "pki init X",
-    "pki issue X name", "hold X",  "mark X name", "verify X", "pause X", "resume X", "switchover X",
+    "pki issue X name", "hold X", "mark X name", "verify X", "pause X", "resume X", "switchover X",
     "secondaries X", "gate X", "gate /dev/null --state X", "arm X", "arm /dev/null --state X", "disarm X",
     "dashboard --token-file X", "compile --image X", "layer create X name --snapshot-space X", "layer remove X",
     "secondary /dev/null --listen unix:X --state /nonexistent/x", "up X", "protect X", "cluster choose X",
