@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -185,6 +186,14 @@ def test_the_group_may_look_and_change_nothing(members: int, controller: FakeCon
         assert as_member(65532, f"say(public.public_reports({str(controller.state_dir)!r}))") == "[]\n", "not a member"
     assert {request["command"] for request in controller.asked} == {"status"}
     assert not place.exists()
+
+
+def test_everything_that_the_group_may_ask_is_named_where_people_decide_who_is_in_it() -> None:
+    text = (Path(__file__).parents[2] / "docs/operating/security.md").read_text()
+    about = text[text.index("- **Members of the group") :]
+    about = about[: about.index("\n- ")]
+    named = re.search(r"everything that the dashboard shows \((.*?)\)", about, re.DOTALL)
+    assert named is not None and set(re.findall(r"`(\w+)`", named[1])) == public.READING_COMMANDS
 
 
 def test_a_secondary_that_is_not_root_s_needs_no_place_in_root_s_folder(members: int) -> None:
