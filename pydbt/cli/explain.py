@@ -14,6 +14,11 @@ from pydbt.core.errors import MachineError, PydbtError, UsageError
 from pydbt.core.printable import printable
 
 BUG = 1
+_NO_NAMES = {
+    errno.ENAMETOOLONG: "no file has a name this long (at most 255 bytes, and 4095 with its folders): name another",
+    errno.ELOOP: "it leads through too many symbolic links, perhaps in a circle: name another path",
+}
+_SHOWN_CHARACTERS = 60
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 EXIT_CODES = """Exit codes:
@@ -62,6 +67,10 @@ def explain(error: BaseException) -> tuple[str, int]:
                 "this program may have no more memory: see 'ulimit -v', and the control group",
                 MachineError.exit_code,
             )
+        case OSError() if error.errno in _NO_NAMES:
+            name, words = str(error.filename or "a name"), _NO_NAMES[error.errno]
+            shown = name if len(name) <= _SHOWN_CHARACTERS else f"{name[:_SHOWN_CHARACTERS]}..."
+            return f"{_one_line(shown)}: {words}", UsageError.exit_code
         case OSError() if error.errno in _LIMITS:
             return f"{_one_line(str(error))}: a limit is reached (see 'ulimit -a')", MachineError.exit_code
         case OSError() if not os.path.exists("/proc/self"):

@@ -202,16 +202,23 @@ def armed_words(last: View) -> str:
     return f"; armed at {since}, and the next run compares everything ({armed.text('broken')})"
 
 
+def _is_tracked(state_dir: Path) -> bool:
+    if not (state_dir / "volume.json").exists():
+        return False
+    from pydbt.controller.primary.leftover import is_tracked
+
+    return is_tracked(state_dir)
+
+
 def last_known(state_dir: Path) -> str:
     """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
     if owner := other_owner(state_dir):
         return f", which belongs to user {owner}: its last state is that user's to tell"
     # Only now: it brings large libraries, and most commands meet a controller that answers.
-    from pydbt.controller.primary.leftover import is_tracked
     from pydbt.controller.primary.stopped import role_now, undecided_part
 
     last = last_status(state_dir)
-    tracked = armed_words(last) or ("; writes are still tracked" if is_tracked(state_dir) else "")
+    tracked = armed_words(last) or ("; writes are still tracked" if _is_tracked(state_dir) else "")
     tracked += supervised_words(state_dir)
     if not last:
         parts = View({**undecided_part(state_dir), **cluster_part(state_dir)})

@@ -31,6 +31,7 @@ from pydbt.store.gate_question_file import forget_gate_question
 from pydbt.store.lock import StateLock
 from pydbt.store.map_file import load_map
 from pydbt.store.open_handover_file import as_of_now, forget_open_handover, load_open_handover, save_open_handover
+from pydbt.store.peer_pin import PEER_FILE_NAME, key_file_name
 from pydbt.store.reached import REACHED_FILE_NAME
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.successor import forget_successor, load_successor
@@ -177,8 +178,12 @@ def demote(source: Path, state_dir: Path, *, mapped: bool = False, handed_to: st
         forget_open_handover(state_dir)
     forget_gate_question(state_dir)
     save_record(state_dir, record)  # from here on it is a replica, and nothing that fails may say that it is not
-    names = [(one.map_name, one.intent_name, one.free_name) for one in state.secondaries]
-    for name in (VOLUME_FILE_NAME, GATE_FILE_NAME, *(name for of_one in names for name in of_one)):
+    kept = (
+        PEER_FILE_NAME,
+        key_file_name(PEER_FILE_NAME),
+    )  # who the other machine is, which may be the primary from here on
+    names = [name for one in state.secondaries for name in one.file_names if name not in kept]
+    for name in (VOLUME_FILE_NAME, GATE_FILE_NAME, *names):
         try:
             remove_file(state_dir / name)
         except StateError as error:

@@ -133,5 +133,8 @@ def _is_for_writing(descriptor: Path) -> bool:
     # Bytes, because a user chooses some of them: the name of a dma-buf for example is no text at all, if it likes.
     for line in (descriptor.parent.parent / "fdinfo" / descriptor.name).read_bytes().split(b"\n"):
         if line.startswith(b"flags:"):
-            return int(line.split()[1], 8) & os.O_ACCMODE != os.O_RDONLY
+            try:
+                return int(line.removeprefix(b"flags:"), 8) & os.O_ACCMODE != os.O_RDONLY
+            except ValueError:
+                break
     return True

@@ -50,6 +50,14 @@ class KernelReader(Protocol):
     def last_read_seen(self) -> tuple[int, int, int, int]: ...  # reads, struct page, offset, task
 
 
+def address_in(text: bytes) -> int:
+    """The address of a line of ``/proc/kallsyms``; 0, as of one that is not shown, when there is none."""
+    try:
+        return int(text, 16)
+    except ValueError:
+        return 0
+
+
 def symbols(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict[str, int]:
     """Addresses of these symbols, as far as the kernel shows them."""
     text = path.read_bytes()
@@ -57,7 +65,7 @@ def symbols(names: tuple[str, ...], path: Path = Path("/proc/kallsyms")) -> dict
     for name in names:
         for letter in (b"t", b"T", b"d", b"D", b"b", b"B", b"r", b"R"):
             at = text.find(b" " + letter + b" " + name.encode() + b"\n")
-            if at >= 0 and (address := int(text[text.rfind(b"\n", 0, at) + 1 : at], 16)):
+            if at >= 0 and (address := address_in(text[text.rfind(b"\n", 0, at) + 1 : at])):
                 found[name] = address
                 break
     return found

@@ -45,15 +45,18 @@ def memory_limit_bytes(groups: Path, own: Path) -> int | None:
     """The least limit of the control groups that this process is in (cgroup v2 and v1); None without one."""
     limits = []
     for line in (read_entry(own) or "").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
+        _, colon, rest = line.partition(":")
+        controllers, other, path = rest.partition(":")
+        if not (colon and other) or controllers not in ("", "memory"):
             continue
         root = groups / controllers
         name = "memory.limit_in_bytes" if controllers else "memory.max"
         place = root / path.lstrip("/")
         for folder in (place, *place.parents):
             text = read_entry(folder / name)
-            if text is not None and text.isdigit() and int(text) < 1 << 60:  # v1 shows no limit as a huge one
+            if (
+                text is not None and text.isascii() and text.isdigit() and int(text) < 1 << 60
+            ):  # v1 shows no limit as a huge one
                 limits.append(int(text))
             if folder == root:
                 break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import grp
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.store.replica_state import save_record
 from tests.cli.conftest import REPLICA, STATUS, FakeController
+from tests.cli.test_planted_state import keep_a_replica, keep_a_volume
 from tests.core.secondary.test_brain import ADOPTED
 from tests.lab.disks import image, loop_over
 from tests.lab.patience import run
@@ -176,6 +178,14 @@ def test_the_group_may_look_and_change_nothing(members: int, controller: FakeCon
     assert not place.exists()
 
 
+def test_everything_that_the_group_may_ask_is_named_where_people_decide_who_is_in_it() -> None:
+    text = (Path(__file__).parents[2] / "docs/operating/security.md").read_text()
+    about = text[text.index("- **Members of the group") :]
+    about = about[: about.index("\n- ")]
+    named = re.search(r"everything that the dashboard shows \((.*?)\)", about, re.DOTALL)
+    assert named is not None and set(re.findall(r"`(\w+)`", named[1])) == public.READING_COMMANDS
+
+
 def test_a_secondary_that_is_not_root_s_needs_no_place_in_root_s_folder(members: int) -> None:
     assert as_member(members, "with public.public_status('/x', lambda *_: {}): say('it runs')") == "it runs\n"
 
@@ -189,11 +199,36 @@ def test_without_the_group_there_is_no_socket(monkeypatch: pytest.MonkeyPatch, c
         assert public.public_reports(controller.state_dir) == []
 
 
-def test_status_brings_no_large_library() -> None:
-    """It is asked every few seconds by monitoring: numpy, rich, TLS and the compiler cost more than all the rest."""
-    large = "numpy", "rich", "bcc", "ssl", "cryptography", "importlib.metadata", "ctypes", "secrets"
+LARGE = (
+    "numpy", "rich", "bcc", "pyroute2", "ssl", "cryptography", "importlib.metadata", "ctypes", "secrets",
+    "pydbt.core.primary.state", "pydbt.device.snapshot",
+)  # fmt: skip
+
+
+def brought_by_status(*arguments: object) -> tuple[str, list[str]]:
+    """What a status says in a process of its own, and the large libraries that it brings."""
+    words = ["status", *map(str, arguments)]
     script = (
-        "import sys; from pydbt.cli.group import execute; "
-        f"execute(['status', '/dev/null']); print([name for name in {large} if name in sys.modules])"
+        "import json, sys; from pydbt.cli.group import execute; "
+        f"execute({words!r}); print(json.dumps([name for name in {LARGE} if name in sys.modules]))"
     )
-    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "[]\n"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    told, _, brought = done.stdout.rstrip("\n").rpartition("\n")
+    return told + done.stderr, json.loads(brought)
+
+
+def test_status_brings_no_large_library(controller: FakeController) -> None:
+    """It is asked every few seconds by monitoring: numpy, rich, TLS and the compiler cost more than all the rest."""
+    assert brought_by_status("/dev/null")[1] == []
+    told, brought = brought_by_status("--state", controller.state_dir)
+    assert "normal" in told and brought == []
+    assert brought_by_status("--json", "--state", controller.state_dir)[1] == []
+
+
+def test_that_of_a_stopped_volume_brings_only_what_reads_its_map(tmp_path: Path) -> None:
+    for keep in (keep_a_volume, keep_a_replica):
+        place = tmp_path / keep.__name__
+        place.mkdir(mode=0o700)
+        keep(place, image(tmp_path / "t.img", MIB))
+        told, brought = brought_by_status("--state", place)
+        assert "last known state" in told and set(brought) <= {"numpy", "ctypes", "secrets"}, brought

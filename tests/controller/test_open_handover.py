@@ -15,10 +15,13 @@ from pydbt.controller.control import write_saved_status
 from pydbt.controller.primary.gate import GateOptions, ask_gate
 from pydbt.controller.primary.stopped import with_present_figures
 from pydbt.controller.roles import note_promoted_other, require_no_replica
+from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.configured.on_unreachable import OnUnreachable
 from pydbt.core.errors import UsageError
 from pydbt.core.protocol.frames import SUPERSEDED
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
+from pydbt.store.map_file import save_map
+from pydbt.store.map_image import MapHeader
 from pydbt.store.open_handover_file import (
     OPEN_HANDOVER_NAME,
     as_of_now,
@@ -26,6 +29,7 @@ from pydbt.store.open_handover_file import (
     load_open_handover,
     save_open_handover,
 )
+from pydbt.store.peer_pin import PEER_FILE_NAME, key_file_name
 from pydbt.store.replica_state import REPLICA_FILE_NAME, load_record, save_record
 from pydbt.store.secondary_record import SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, save_state
@@ -167,3 +171,21 @@ def test_a_demotion_by_hand_forgets_what_was_open_before(tmp_path: Path) -> None
     roles.demote(image, tmp_path)
     record = load_record(tmp_path)
     assert record is not None and not record.promoted and load_open_handover(tmp_path) is None
+
+
+def test_a_demotion_leaves_no_file_of_the_primary_but_who_the_other_machine_is(tmp_path: Path) -> None:
+    image, state_dir = tmp_path / "image", tmp_path / "state"
+    image.write_bytes(bytes(1 << 20))
+    state_dir.mkdir()
+    secondaries = tuple(SecondaryRecord(slot, f"h:{slot}") for slot in (1, 2, 3))
+    state = VolumeState("ab" * 16, 1 << 20, 4096, str(image), {}, secondaries)
+    save_state(state_dir, state)
+    for record in secondaries:
+        for name in record.file_names:
+            if name.endswith(".map"):
+                save_map(state_dir / name, MapHeader(state.uuid, state.geometry), DirtyMap(state.geometry.block_count))
+            else:
+                (state_dir / name).write_text("beta\n")
+    roles.demote(image, state_dir)
+    left = {path.name for path in state_dir.iterdir()}
+    assert left == {REPLICA_FILE_NAME, PEER_FILE_NAME, key_file_name(PEER_FILE_NAME)}

@@ -15,7 +15,6 @@ from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, RUN_DIR, claimed_source, state_dir_of
 from pydbt.core.errors import BusyError, DeviceError, MachineError, PydbtError, StateError, UsageError
 from pydbt.device.freeze import thaw_leftover
-from pydbt.device.snapshot import Room, remove_left
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.disk_identity import differing_kinds
 from pydbt.store.map_file import load_map, map_digest, save_map
@@ -93,6 +92,8 @@ def let_go(state: VolumeState, device: BlockDevice | None) -> None:
     """
     if thaw_leftover(hold_file_of(state)):
         _log.warning("a run that was killed had left file systems frozen; they are thawed")
+    from pydbt.device.snapshot import Room, remove_left  # of device-mapper, which a status does without
+
     try:
         if remove_left(Room(state.uuid.hex), device):
             _log.info("a run that was killed had left a snapshot; it is removed")

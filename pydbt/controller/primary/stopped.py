@@ -1,7 +1,7 @@
 """The status of a volume that no controller serves: the last one that was saved, with the figures of now.
 
 What was written since is in the kernel's bitmaps, as long as the programs are there, and nowhere else. Where nobody can tell,
-the figures are None: unknown, and never better than that.
+the figures are None: unknown, and never better than that. Monitoring asks for it: what only some volumes need is imported there.
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from typing import Any
 
 from pydbt.controller.changed_role import changed_role
 from pydbt.controller.primary.armed import arming_of
-from pydbt.controller.primary.below_watch import changed_since
-from pydbt.controller.primary.configuring import load_staged
-from pydbt.controller.primary.gate import gate_report
-from pydbt.controller.primary.leftover import pin_dir_of, tracks_another
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.protocol.divergence import short
@@ -26,6 +22,7 @@ from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
 from pydbt.store.cluster_words import cluster_part
+from pydbt.store.gate_file import GATE_FILE_NAME
 from pydbt.store.map_file import load_map
 from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
@@ -86,6 +83,10 @@ def _tell_record(one: dict[str, Any], records: Sequence[SecondaryRecord]) -> Non
 
 def _gate(state_dir: Path) -> dict[str, Any]:
     """What the gate found in this boot; that of a boot before may be in the status that was saved."""
+    if not (state_dir / GATE_FILE_NAME).exists():
+        return {"gate": None}
+    from pydbt.controller.primary.gate import gate_report
+
     report = gate_report(state_dir)
     return {"gate": None if report is None else asdict(report)}
 
@@ -184,7 +185,8 @@ def _since_the_maps(state: VolumeState) -> WrittenSince | None:
     """None: nobody knows."""
     if state.boot_id != boot_id() or not _is_same_attachment(state):
         return _untouched_since(state)
-    # Only now: no other command needs the eBPF side.
+    # Only now: no other status needs the eBPF side.
+    from pydbt.controller.primary.leftover import pin_dir_of, tracks_another
     from pydbt.kernel.replace import tracked_words
 
     try:
@@ -224,7 +226,11 @@ def _is_same_attachment(state: VolumeState) -> bool:
     """Whether the device has been there all the time, and nothing changed below it: it may have other content otherwise."""
     try:
         device = BlockDevice.identify(state.source_path)
-        return device.disk_sequence() == state.disk_sequence and not changed_since(state, device)
+        if device.disk_sequence() != state.disk_sequence:
+            return False
+        from pydbt.controller.primary.below_watch import changed_since
+
+        return not changed_since(state, device)
     except PydbtError:
         return False
 
@@ -253,6 +259,9 @@ def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenS
     dirty: DirtyMap = kept[1]
     if since.words is not None:
         dirty.merge_words(since.words)
-    if (staged := load_staged(state_dir, state, record)) is not None:
-        dirty.merge(staged)
+    if record.unfinished:
+        from pydbt.controller.primary.configuring import load_staged
+
+        if (staged := load_staged(state_dir, state, record)) is not None:
+            dirty.merge(staged)
     return dirty

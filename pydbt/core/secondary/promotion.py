@@ -44,7 +44,11 @@ class Objection:
 def require_whole(target: object, problem: str) -> None:
     """DeviceError while the target lacks something that it could not be written, which nothing forces onto it."""
     if problem:
-        raise DeviceError(f"{target} cannot be promoted while not all of it can be written there: {problem}")
+        raise DeviceError(
+            f"{target} cannot be promoted while not all of it can be written there: {problem}; if it never can, stop the "
+            "secondary, copy TARGET to another disk (as ddrescue does), and run 'controller promote NEWDISK --accept-target' "
+            "with the same --state"
+        )
 
 
 def why_not_promote(

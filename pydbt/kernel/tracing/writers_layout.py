@@ -6,6 +6,7 @@ import resource
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydbt.kernel.addresses import address_in
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.layout import Macros, compound, done_of_first_vector, has_compound_mask
 from pydbt.kernel.spec import VolumeSpec
@@ -72,7 +73,7 @@ def _address(text: bytes, name: bytes) -> int:
         for after in (b"\n", b"\t"):  # a module's name follows
             at = text.find(before + name + after)
             if at >= 0:
-                return int(text[text.rfind(b"\n", 0, at) + 1 : at], 16)
+                return address_in(text[text.rfind(b"\n", 0, at) + 1 : at])
     return 0
 
 

@@ -71,7 +71,11 @@ def test_a_side_that_told_another_to_take_over_is_promoted_only_by_force() -> No
 
 def test_nothing_forces_onto_a_target_what_it_does_not_take() -> None:
     require_whole("/dev/vdb", "")
-    with pytest.raises(DeviceError, match=r"/dev/vdb cannot be promoted .*: TARGET cannot be written at byte 4096"):
+    with pytest.raises(
+        DeviceError, match=r"/dev/vdb cannot be promoted .*: TARGET cannot be written at byte 4096; .*copy"
+    ):
+        require_whole("/dev/vdb", "TARGET cannot be written at byte 4096")
+    with pytest.raises(DeviceError, match="'controller promote NEWDISK --accept-target'"):  # the way out
         require_whole("/dev/vdb", "TARGET cannot be written at byte 4096")
 
 

@@ -255,8 +255,6 @@ def up_to_date_is_of_now(sight: Sight) -> None:
             before.popleft()
         if not before or before[0][0] > now - FRESH_S or node.engine is None:
             continue
-        if not node.keeps_history:
-            continue  # of an earlier version, which knows of a heartbeat only when it arrives
         _, epoch, sequence = before[0]
         told = node.engine.brain.status(now)
         if told.replica_state is not ReplicaState.UP_TO_DATE or told.epoch != epoch or told.mode == OFFLINE:

@@ -307,11 +307,7 @@ class SecondaryNode:
         if self.keyless and isinstance(frame, f.Welcome):
             frame = replace(frame, digest_key=None)
         if not self.keeps_history and isinstance(frame, f.Welcome):
-            frame = replace(
-                frame,
-                features=tuple(one for one in frame.features if one not in (f.HISTORY, f.DATED_PINGS)),
-                marks=None,
-            )
+            frame = replace(frame, features=tuple(one for one in frame.features if one != f.HISTORY), marks=None)
         if not self.recalls and isinstance(frame, f.Welcome):
             frame = replace(frame, features=tuple(one for one in frame.features if one != RECENT_WRITES))
         if isinstance(frame, (f.Welcome, f.Ack)):
