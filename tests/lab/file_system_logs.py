@@ -150,6 +150,13 @@ def fast_commit(number: int, tags: list[tuple[int, bytes]], block_bytes: int, he
     return out + content.ljust(block_bytes, b"\0")
 
 
+def with_xfs_sum(block: bytearray) -> bytes:
+    """A superblock of XFS, which takes the checksum of its first sector."""
+    block[224:228] = bytes(4)
+    struct.pack_into("<I", block, 224, slow_crc32c(0xFFFFFFFF, bytes(block[:512])) ^ 0xFFFFFFFF)
+    return bytes(block)
+
+
 @dataclass
 class XfsBuilder:
     """An XFS log in a volume of 4 KiB blocks, written record by record."""
@@ -167,8 +174,9 @@ class XfsBuilder:
         struct.pack_into(">4sIQ", block, 0, b"XFSB", 4096, 65536)
         struct.pack_into(">16sQ", block, 32, UUID, 16)
         struct.pack_into(">IIIIH", block, 84, 32768, 2, 0, self.log_sectors // 8, 0xB4A5)
+        struct.pack_into(">H", block, 102, 512)
         block[124] = 15
-        return bytes(block)
+        return with_xfs_sum(block)
 
     def record(
         self, operations: list[tuple[int, int, bytes]], spoil: str = "", mixed: bool = False

@@ -24,6 +24,8 @@ _EXTENT_MAGIC = 0xF30A
 _MAX_DEPTH = 5  # EXT4_MAX_EXTENT_DEPTH
 _MAX_EXTENTS = 32_768  # a journal has a few; this is for a damaged tree
 _MAX_READS = 16_384
+_MAX_WATCHED_NODES = 64
+"""Blocks of the block map outside of the inode: a journal has one, if any."""
 _UNWRITTEN = 32_768  # EXT_INIT_MAX_LEN: longer ones are not written yet, which a journal never is
 _DIRECT_BLOCKS = 12
 
@@ -83,7 +85,8 @@ def find_ext4_journal(read: Read) -> Ext4Journal:
     volume = _Volume(read, block, bool(incompat & _INCOMPAT_WIDE))
     extents = volume.extents_of(journal_inode)
     (made_at,) = struct.unpack_from("<I", block, 0x108)
-    return Ext4Journal(extents, _pieces(SUPERBLOCK_OFFSET, block, _SUPERBLOCK_PIECES) + volume.inode_pieces, made_at)
+    watched = _pieces(SUPERBLOCK_OFFSET, block, _SUPERBLOCK_PIECES) + volume.inode_pieces + tuple(volume.map_pieces)
+    return Ext4Journal(extents, watched, made_at)
 
 
 def _pieces(offset_bytes: int, content: bytes, places: tuple[tuple[int, int], ...]) -> tuple[WatchedPiece, ...]:
@@ -105,6 +108,7 @@ class _Volume:
         self._size_blocks = low | high << 32
         self._reads = 0
         self.inode_pieces: tuple[WatchedPiece, ...] = ()
+        self.map_pieces: list[WatchedPiece] = []
         whole = self._inode_bytes & (self._inode_bytes - 1) == 0  # none lies in two blocks
         if (
             not self._inodes_per_group
@@ -152,6 +156,14 @@ class _Volume:
             raise NotUnderstood("the block map of its journal is damaged")
         return self._read(number * self._block_bytes, self._block_bytes)
 
+    def _node(self, number: int, of_tree: bool) -> bytes:
+        """A block of the block map, which is watched as far as it is used."""
+        block = self._block(number)
+        used = 12 * (struct.unpack_from("<H", block, 2)[0] + 1) if of_tree else len(block)
+        if len(self.map_pieces) < _MAX_WATCHED_NODES:
+            self.map_pieces.append((number * self._block_bytes, block[:used]))
+        return block
+
     def _inode(self, number: int) -> bytes:
         if number > self._inodes_per_group:
             raise NotUnderstood(f"the inode of its journal is not in the first group ({number})")
@@ -172,7 +184,7 @@ class _Volume:
         for at in range(12, 12 * (entries + 1), 12):
             if depth:
                 _, low, high = struct.unpack_from("<IIH", node, at)
-                yield from self._of_tree(self._block(low | high << 32), depth - 1)
+                yield from self._of_tree(self._node(low | high << 32, of_tree=True), depth - 1)
             else:
                 logical, count, high, low = struct.unpack_from("<IHHI", node, at)
                 if count > _UNWRITTEN:
@@ -194,7 +206,7 @@ class _Volume:
                 logical += 1
 
     def _leaves(self, number: int, steps: int) -> Iterator[int]:
-        block = self._block(number)
+        block = self._node(number, of_tree=False)
         for entry in struct.unpack(f"<{len(block) // 4}I", block):
             if steps == 1:
                 yield entry

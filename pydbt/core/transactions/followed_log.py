@@ -101,7 +101,7 @@ class FollowedLog:
         """Why no transaction can be told now, as the end of a sentence; empty when they can."""
         if self.unseen:
             return _UNSEEN
-        if isinstance(self._parser, Jbd2Log) and self._parser.problem:
+        if self._parser.problem:
             return self._parser.problem
         return "" if self._parser.has_footing else NO_FOOTING
 

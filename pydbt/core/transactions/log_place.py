@@ -18,7 +18,7 @@ from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import XFS_SUPERBLOCK_BYTES, is_xfs_superblock, read_xfs_superblock
 
 # Of XFS's superblock: everything before its counters, then features and the identity of before a change.
-_XFS_PIECES = ((0, 128), (0xD8, 4), (248, 16))
+_XFS_PIECES = ((0, 128), (0xD8, 8), (248, 16))
 _TOO_FAR = "its file system, or the log, reaches beyond the end of the volume"
 
 

@@ -36,6 +36,8 @@ _MAX_OPEN = 64  # the kernel has a few checkpoints at once
 _MAX_WAITING = 16  # the kernel has 8 buffers
 _MAX_WAITING_BYTES = 5 << 18
 _MAX_GAPS = 64
+_MAX_UNREAD_BYTES = 4 << 20  # twice what 8 buffers of 256 KiB have
+_NO_RECORD = "no record of this file system is whole in it"
 _MAX_SECTOR = 1 << 53
 _FIRST_LSN = 1 << 32  # XLOG_INIT_CYCLE, sector 0: mkfs writes it
 _MAX_APART_SECTORS = 8192  # twice what 8 buffers of 256 KiB have
@@ -76,11 +78,22 @@ class XfsLog:
         self._volume = volume
         self._sectors = volume.log_bytes // SECTOR_BYTES
         self._records = XfsRecords(volume.log_bytes, volume.uuid)
+        self._unread_bytes, self._why = 0, _NO_RECORD
         self._next: int | None = None  # the log sequence number of the next record
         self._told_behind: int | None = None  # where the record behind the last one that ended a checkpoint begins
         self._newest = 0  # that of the newest one which counted
         self._waiting: dict[int, XfsRecord] = {}
         self._open: dict[int, _Checkpoint] = {}
+
+    @property
+    def problem(self) -> str:
+        """Why the log is not understood, as the end of a sentence: as much was written as all buffers hold, and no record of that
+        counts. Empty otherwise."""
+        return (
+            f"what is written to its log is not understood: {self._why}"
+            if self._unread_bytes > _MAX_UNREAD_BYTES
+            else ""
+        )
 
     @property
     def open(self) -> list[JournalTransaction]:
@@ -90,7 +103,11 @@ class XfsLog:
     def written(self, offset_bytes: int, data: Buffer) -> list[JournalTransaction]:
         """A write of ``data`` at ``offset_bytes`` of the log: the checkpoints that are complete or abandoned by it."""
         ended: list[JournalTransaction] = []
+        self._unread_bytes += len(data)
         for record in self._records.written(offset_bytes, data):
+            self._why = record.problem or _NO_RECORD
+            if not record.problem:
+                self._unread_bytes = 0
             if self._begins_again(record):
                 ended += self._begin_again()
             if self._next is None:
@@ -124,6 +141,7 @@ class XfsLog:
         self._records.clear()
         self._waiting.clear()
         self._next = self._told_behind = None
+        self._unread_bytes, self._why = 0, _NO_RECORD
         return self._abandon(reason)
 
     @property

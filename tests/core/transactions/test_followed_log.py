@@ -523,3 +523,16 @@ def test_a_large_batch_of_an_xfs_is_read_in_bounded_memory_at_its_peak() -> None
     ended, peak = peak_of(log, written.records(), written)
     assert len(ended) == 1_000
     assert peak < 2 * MIB, peak / MIB
+
+
+@pytest.mark.parametrize("extents", [True, False])
+def test_a_journal_that_moves_by_a_block_of_its_block_map_alone_is_found_again(extents: bool) -> None:
+    image = Ext4Image(built := Jbd2Builder(1024, 400), extents=extents, pieces=3)
+    image.put((0, built.superblock()))
+    log = FollowedLog(find_log(image.read, len(image.content)))
+    node = bytes(image.content[20 * 1024 : 21 * 1024])
+    for content, moves in ((node, False), (node[:24] + b"\1" + node[25:], True)):
+        written = Written()
+        written.write(20 * 1024, content)
+        log.captured(written.records(), written.payload)
+        assert log.moved is moves

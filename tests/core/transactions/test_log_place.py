@@ -10,7 +10,7 @@ from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.log_place import LogPlace, find_log
 from tests.core.transactions.recorded import SAMPLES, Recorded
 from tests.core.transactions.test_on_disk import Ext4Image
-from tests.lab.file_system_logs import Jbd2Builder, XfsBuilder
+from tests.lab.file_system_logs import Jbd2Builder, XfsBuilder, with_xfs_sum
 
 ALL = sorted(path.stem for path in SAMPLES.glob("*.sectors"))
 
@@ -82,6 +82,7 @@ def test_a_log_is_the_same_while_its_parser_may_go_on() -> None:
     def xfs(groups: int, uuid: bytes) -> LogPlace:
         block = bytearray(XfsBuilder().superblock())
         block[88:92], block[32:48] = groups.to_bytes(4, "big"), uuid
+        with_xfs_sum(block)
         return find_log(lambda offset, length: bytes(block[offset : offset + length]).ljust(length, b"\0"), 1 << 30)
 
     one = xfs(2, b"1" * 16)

@@ -12,7 +12,7 @@ import pytest
 from pydbt.core.transactions.jbd2_blocks import NotUnderstood
 from pydbt.core.transactions.on_disk import read_log
 from tests.core.transactions.recorded import SAMPLES, Recorded
-from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit
+from tests.lab.file_system_logs import FAST, REVOKES, V3, WIDE, Jbd2Builder, XfsBuilder, fast_commit, with_xfs_sum
 
 EXT4 = sorted(path.stem for path in SAMPLES.glob("*.logdump"))
 XFS = sorted(path.stem for path in SAMPLES.glob("*.logprint"))
@@ -246,7 +246,7 @@ def xfs_image(built: XfsBuilder) -> tuple[Callable[[int, int], bytes], int]:
     content = bytearray((16 + built.log_sectors // 8) * 4096)
     superblock = bytearray(built.superblock())
     struct.pack_into(">Q", superblock, 8, len(content) // 4096)
-    content[:4096] = superblock
+    content[:4096] = with_xfs_sum(superblock)
     for offset, data in built.writes:
         content[65536 + offset : 65536 + offset + len(data)] = data
     return (lambda offset, length: bytes(content[offset : offset + length])), len(content)

@@ -15,7 +15,7 @@ from pydbt.core.transactions.transaction import JournalTransaction, TransactionS
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import read_xfs_superblock
 from pydbt.core.units import MIB
-from tests.lab.file_system_logs import XfsBuilder
+from tests.lab.file_system_logs import XfsBuilder, with_xfs_sum
 
 
 def feed(log: XfsLog, writes: list[tuple[int, bytes]]) -> list[JournalTransaction]:
@@ -293,7 +293,7 @@ def test_what_is_kept_has_a_bound_whatever_comes() -> None:
 def spoiled(offset: int, layout: str, *values: int) -> bytes:
     block = bytearray(XfsBuilder().superblock())
     struct.pack_into(layout, block, offset, *values)
-    return bytes(block)
+    return with_xfs_sum(block)
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,9 @@ def spoiled(offset: int, layout: str, *values: int) -> bytes:
         (spoiled(96, ">I", 1 << 30), "impossible numbers"),
         (spoiled(48, ">Q", 9 << 15), "impossible numbers"),
         (spoiled(100, ">H", 0xB084), "version 1"),
+        (spoiled(0xD8, ">I", 0x10000), "it has features that this program does not know (0x10000)"),
+        (spoiled(0xDC, ">I", 0x3), "its log has features that this program does not know (0x2)"),
+        (XfsBuilder().superblock()[:300] + b"x" + XfsBuilder().superblock()[301:], "checksum of its superblock"),
     ],
 )
 def test_why_a_superblock_is_refused(block: bytes, words: str) -> None:
@@ -313,12 +316,45 @@ def test_why_a_superblock_is_refused(block: bytes, words: str) -> None:
     assert words in str(refused.value)
 
 
+def test_of_a_larger_sector_that_was_read_in_part_the_checksum_is_not_known() -> None:
+    block = bytearray(XfsBuilder().superblock())
+    struct.pack_into(">H", block, 102, 4096)
+    assert read_xfs_superblock(bytes(block[:512])).block_bytes == 4096
+    with pytest.raises(NotUnderstood, match="checksum"):
+        read_xfs_superblock(bytes(block))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [("sum", "its checksum is wrong"), ("identity", "no record of this file system")]
+)
+def test_a_log_of_which_no_record_counts_has_a_problem_until_one_does(spoil: str, words: str) -> None:
+    built = XfsBuilder()
+    log = log_of(built)
+    wrong = [built.record([(1, 0, bytes(30_000))], spoil=spoil) for _ in range(150)]
+    if spoil == "identity":
+        wrong = [(first, content[:304] + bytes(16) + content[320:]) for first, content in wrong]
+    for record in wrong:
+        built.write(record)
+    feed(log, built.writes[:100])
+    assert log.problem == "", "no more than what the kernel may have on the way"
+    feed(log, built.writes[100:])
+    assert "not understood" in log.problem and words in log.problem
+    built.writes.clear()
+    built.write(built.record(built.checkpoint(7, built.buffer(8, 8))))
+    feed(log, built.writes)
+    assert log.problem == ""
+    feed(log, [(0, bytes(1 << 20))] * 5)
+    assert log.problem
+    log.lost("records of writes were lost")
+    assert log.problem == "", "nothing is known of it"
+
+
 def test_the_identity_of_before_a_change_is_that_of_the_log() -> None:
     block = bytearray(XfsBuilder().superblock())
     assert read_xfs_superblock(bytes(block)).uuid == bytes(range(16))
     struct.pack_into(">I", block, 0xD8, 4)
     block[248:264] = b"U" * 16
-    assert read_xfs_superblock(bytes(block)).uuid == b"U" * 16
+    assert read_xfs_superblock(with_xfs_sum(block)).uuid == b"U" * 16
 
 
 def test_a_checkpoint_in_a_stream_consists_of_every_record_since_the_one_before_it() -> None:
