@@ -27,7 +27,7 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
     committed = max([done, *(one.newest.ordinal for one in told if one.newest is not None)])
     now = time.monotonic()
     known = [] if watch is None else watch.recent(after)
-    lost = {ordinal: why for brain in volume.brains for ordinal, why in brain.transactions.lost.by_ordinal().items()}
+    lost = _lost(volume)
     return {
         "unit": report.unit,
         "reason": report.reason,
@@ -39,6 +39,14 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
             _entry(one, _state(one, done, committed, lost), lost.get(one.ordinal, ""), now) for one in known
         ],
     }
+
+
+def _lost(volume: Volume) -> dict[int, str]:
+    """Ordinals of those whose end no secondary will be told, and why."""
+    found: dict[int, str] = {}
+    for brain in volume.brains:
+        found |= brain.transactions.lost.by_ordinal()
+    return found
 
 
 def _state(one: KnownTransaction, done: int, committed: int, lost: dict[int, str]) -> str:
