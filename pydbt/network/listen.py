@@ -100,6 +100,11 @@ def listen(host: str, port: int) -> Listener:
             raise BusyError(
                 f"port {port} of {host} is in use by another program: stop it or listen on another"
             ) from None
+        if error.errno == errno.EADDRNOTAVAIL:  # at a boot a card may get it later: a service tries again
+            raise BusyError(
+                f"cannot listen on {format_address(host, port)}: no network card of this machine has that address now; expected "
+                "one of this machine's"
+            ) from None
         raise UsageError(f"cannot listen on {format_address(host, port)}: {error.strerror}") from None
     if len(sockets) == 1:
         return sockets[0]
