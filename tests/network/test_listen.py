@@ -50,9 +50,11 @@ def test_a_name_with_several_addresses_is_listened_at_at_all_of_them(monkeypatch
 
 
 def test_of_a_name_without_an_address_here_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a boot its card may come a moment later: a service has to try again, which it does not after wrong usage."""
     resolved(monkeypatch, "192.0.2.9", "192.0.2.10")
-    """Its card may be a moment later than the program, at a boot: a service is to try again, which it does not for wrong usage."""
-    with pytest.raises(BusyError, match="cannot listen on alpha:7790: no network card of this machine has that address now"):
+    with pytest.raises(
+        BusyError, match="cannot listen on alpha:7790: no network card of this machine has that address now"
+    ):
         listen("alpha", 7790)
 
 
