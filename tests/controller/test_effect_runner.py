@@ -18,7 +18,7 @@ from pydbt.controller.primary.volume import Volume
 from pydbt.core.errors import PeerError, StateError
 from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.protocol.frames import Frame, Generation, Hello, Ping
+from pydbt.core.protocol.frames import DATED_PINGS, Frame, Generation, Hello, Ping
 from pydbt.core.protocol.generations import Generations
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
@@ -81,6 +81,13 @@ def connected(volume: Volume) -> list[FakeOutbox]:
         peer.connection._outbox = outbox = FakeOutbox()  # type: ignore[assignment]
         made.append(outbox)
     return made
+
+
+def test_only_a_secondary_that_understands_it_is_told_when_a_heartbeat_was_made(volume: Volume) -> None:
+    outboxes = connected(volume)
+    volume.peers[1].connection._features = (DATED_PINGS,)
+    EffectRunner(volume).carry_out([(number, ev.SendFrame(Ping(3, 7, 2, 500))) for number in (1, 2)])
+    assert [outbox.frames for outbox in outboxes] == [[Ping(3, 7, 2, 500)], [Ping(3, 7)]]
 
 
 def test_no_secondary_hears_of_a_new_name_before_it_is_on_the_disk_and_the_loop_goes_on(
