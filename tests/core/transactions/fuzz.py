@@ -1,7 +1,7 @@
 """Real logs of ext4 and XFS, changed at random: ``python -m tests.core.transactions.fuzz SECONDS [IMAGE...]``
 
 An image is one of a file system that was written to; without one, those that are recorded. Its log comes as captured writes, in
-order and with changes, some of which have right checksums; and it is read from the image, changed in the same ways. Nothing may raise;
+order and with changes, some of which have right checksums; and it is read from the image, with such changes. Nothing may raise;
 the quick way has to tell what the other one tells; time and memory have bounds.
 """
 
