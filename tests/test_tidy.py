@@ -111,7 +111,8 @@ UNREAD = {
     ),
     **dict.fromkeys(["init", "create", "revoke", "choose", "rejoin", "agent"], "a command: click calls it"),
     **dict.fromkeys(
-        ["newest_transaction", "held_by", "not_held_by", "perhaps_held_by"], "a key of the status: programs read it"
+        ["newest_transaction", "held_by", "not_held_by", "perhaps_held_by", "before_boot", "resynchronized"],
+        "a key of the status: programs read it",
     ),
     "raiseExceptions": "logging reads it",
     "dropped_lines": "tests of the stream compare it with what came through",

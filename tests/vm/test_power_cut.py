@@ -17,7 +17,7 @@ FOUND = re.compile(
     r"of ([\d.]+ \w+) that differed, ([\d.]+ \w+) were found in the first ([\d.]+ \w+) of the comparison, and [^\n]*"
 )
 LEAST_PART = 10
-"""At least one in so many of the bytes that differ is found in the first percent; where the log leads nowhere, one in a hundred."""
+"""A tenth of the bytes that differ at least is found in the first percent; where the log leads nowhere, a hundredth."""
 TELLING_BLOCKS = 64
 """Of fewer blocks that differ in all cuts the part is chance."""
 pytestmark = [needs(Ability.PLUG), pytest.mark.variant]
