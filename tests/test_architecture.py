@@ -94,7 +94,7 @@ def test_a_module_is_short_enough_to_read_and_says_what_it_is_for(path: Path) ->
 
 # The calls of a brain's parts that change nothing: all that the shell may call past ``handle``, with what the fan-out offers.
 READING = {
-    "any", "blocks", "by_ordinal", "copy", "extents", "oldest_arrival", "out_of_sync_map", "progress", "resume_block",
+    "any", "blocks", "copy", "extents", "oldest_arrival", "out_of_sync_map", "progress", "resume_block",
     "shortage", "status", "tolist", "total", "unsynchronized_map",
 }  # fmt: skip
 # Gives up its own mark that there is more to write down: the one move that the shell asks of a part.

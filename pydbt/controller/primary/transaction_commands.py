@@ -27,7 +27,9 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
     committed = max([done, *(one.newest.ordinal for one in told if one.newest is not None)])
     now = time.monotonic()
     known = [] if watch is None else watch.recent(after)
-    lost = _lost(volume)
+    lost: dict[int, str] = {}
+    for status in told:
+        lost |= status.lost
     return {
         "unit": report.unit,
         "reason": report.reason,
@@ -35,18 +37,8 @@ def ended_transactions(volume: Volume, after: int) -> dict[str, Any]:
         "done_through": done,
         "committed_through": committed,
         "oldest_kept": 1 if watch is None else watch.oldest_kept,
-        "transactions": [
-            _entry(one, _state(one, done, committed, lost), lost.get(one.ordinal, ""), now) for one in known
-        ],
+        "transactions": [_entry(one, _state(one, done, committed, lost), lost, now) for one in known],
     }
-
-
-def _lost(volume: Volume) -> dict[int, str]:
-    """Ordinals of those whose end no secondary will be told, and why."""
-    found: dict[int, str] = {}
-    for brain in volume.brains:
-        found |= brain.transactions.lost.by_ordinal()
-    return found
 
 
 def _state(one: KnownTransaction, done: int, committed: int, lost: dict[int, str]) -> str:
@@ -57,7 +49,7 @@ def _state(one: KnownTransaction, done: int, committed: int, lost: dict[int, str
     return "committed" if one.ordinal <= committed else "submitted"
 
 
-def _entry(one: KnownTransaction, state: str, lost: str, now: float) -> dict[str, Any]:
+def _entry(one: KnownTransaction, state: str, lost: dict[int, str], now: float) -> dict[str, Any]:
     submitted = moment_of_age(one.submitted_at, now)
     return {
         "ordinal": one.ordinal,
@@ -68,7 +60,7 @@ def _entry(one: KnownTransaction, state: str, lost: str, now: float) -> dict[str
         "log_bytes": one.length_bytes,
         "changed_count": one.changed_count,
         "changed": [{"offset_bytes": offset, "length_bytes": length} for offset, length in one.changed],
-        "reason": one.reason or lost or None,
+        "reason": one.reason or lost.get(one.ordinal),
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -41,10 +41,12 @@ LogRows = tuple[Sequences, BlockNumbers, BlockNumbers, LogRecordKinds]
 
 @dataclass(frozen=True, slots=True)
 class TransactionsStatus:
-    """``newest``: committed on the primary; ``held``: the secondary holds it and all before it. None: unknown."""
+    """``newest``: committed on the primary; ``held``: the secondary holds it and all before it. None: unknown. ``lost``: ordinals
+    of those that nobody will hold, and why."""
 
     newest: NamedTransaction | None
     held: NamedTransaction | None
+    lost: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ class FileSystemTransactions:
 
     def status(self) -> TransactionsStatus:
         """What may be told. Nothing is held for certain while writes may have been missed."""
-        return TransactionsStatus(self.newest, self.held if self._is_sure else None)
+        return TransactionsStatus(self.newest, self.held if self._is_sure else None, self.lost.by_ordinal())
 
 
 def _take_completed(state: State, waiting: deque[CommittedTransaction]) -> list[NamedTransaction]:

@@ -210,9 +210,9 @@ class Fanout:
             case MarksLeft():
                 self.marks.left(number)
             case ev.AnswerWait(token=token, lost=lost) if lost:
-                if left := self._waits.lost(token):
+                if asked := self._waits.lost(token):
                     self._do(None, effect)
-                    for other in left:
+                    for other in asked:
                         self._tell(other, ev.WaitGone(token), now)
             case ev.AnswerWait(token=token, lacks=lacks):
                 others = self._waits.lacks(token, number) if lacks else self._waits.answered(token, number)

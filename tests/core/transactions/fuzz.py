@@ -1,13 +1,16 @@
-"""Real logs of ext4 and XFS, changed at random: ``python -m tests.core.transactions.fuzz SECONDS IMAGE...``
+"""Real logs of ext4 and XFS, changed at random: ``python -m tests.core.transactions.fuzz SECONDS [IMAGE...]``
 
-An image is one of a file system that was written to. Its log comes as captured writes, in order and with changes, some of which
-have right checksums. Nothing may raise; the quick way has to tell what the other one tells; time and memory have bounds.
+An image is one of a file system that was written to; without one, those that are recorded. Its log comes as captured writes, in
+order and with changes, some of which have right checksums; and it is read from the image, with such changes. Nothing may raise;
+the quick way has to tell what the other one tells; time and memory have bounds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import random
 import sys
+import tempfile
 import time
 import tracemalloc
 from pathlib import Path
@@ -19,11 +22,15 @@ from pydbt.core.transactions.jbd2_blocks import (
     COMMIT_SUM_OFFSET,
     JBD2_MAGIC,
     JournalSuperblock,
+    NotUnderstood,
     read_journal_superblock,
 )
+from pydbt.core.transactions.likely_changes import MAX_LIKELY_RUNS, likely_changes
 from pydbt.core.transactions.log_place import LogPlace, find_log
-from pydbt.core.units import MIB
+from pydbt.core.transactions.on_disk import read_log, read_newest
+from pydbt.core.units import MIB, Geometry
 from tests.core.transactions.captured import Written
+from tests.core.transactions.recorded import SAMPLES, Recorded
 
 _MAGIC = JBD2_MAGIC.to_bytes(4, "big")
 _BATCHES = 8
@@ -36,15 +43,10 @@ class Log:
     """The log on an image: its place, and what it consists of as far as that is not zero."""
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as image:
-
-            def read(offset_bytes: int, length_bytes: int) -> bytes:
-                image.seek(offset_bytes)
-                return image.read(length_bytes)
-
-            self.place: LogPlace = find_log(read, path.stat().st_size)
-            self.begin = self.place.extents[0][0]
-            content = read(self.begin, min(self.place.extents[0][1], _LOG_BYTES))
+        self._path, self.size_bytes = path, path.stat().st_size
+        self.place: LogPlace = find_log(self.read, self.size_bytes)
+        self.begin = self.place.extents[0][0]
+        content = self.read(self.begin, min(self.place.extents[0][1], _LOG_BYTES))
         self.layout: JournalSuperblock | None = None
         self.unit = 512
         if self.place.file_system == "ext4":
@@ -52,6 +54,11 @@ class Log:
             self.unit = self.layout.block_bytes
         self.content = content.rstrip(b"\0") + bytes(4096)
         self.units = len(self.content) // self.unit
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        with self._path.open("rb") as image:
+            image.seek(offset_bytes)
+            return image.read(length_bytes)
 
     def summed(self, block: bytearray) -> bytearray:
         """A control block of jbd2 with the checksum that belongs to it: of a descriptor, or of a commit."""
@@ -150,17 +157,67 @@ def one_round(log: Log, seed: int) -> tuple[int, float]:
     return ended, slowest
 
 
+class Changed:
+    """The volume with some units of its log, or of its beginning, changed. ``read`` gives its bytes."""
+
+    def __init__(self, log: Log, chance: random.Random) -> None:
+        self._log, self._changes = log, list[tuple[int, bytes]]()
+        for _ in range(chance.choice((0, 1, 5, 50))):
+            place = chance.randrange(log.units) * log.unit
+            offset, content = log.begin + place, bytearray(log.content[place : place + log.unit])
+            if chance.random() < 0.1:
+                offset = chance.randrange(16) * log.unit
+                content = bytearray(log.read(offset, log.unit))
+            offset, content = _changed(log, chance, offset, content)
+            if 0 <= offset <= log.size_bytes - len(content):
+                self._changes.append((offset, bytes(content)))
+
+    def read(self, offset_bytes: int, length_bytes: int) -> bytes:
+        assert offset_bytes >= 0 and 0 <= length_bytes <= self._log.size_bytes - offset_bytes, "outside of the volume"
+        content, end = bytearray(self._log.read(offset_bytes, length_bytes)), offset_bytes + length_bytes
+        for offset, change in self._changes:
+            first, last = max(offset, offset_bytes), min(offset + len(change), end)
+            if first < last:
+                content[first - offset_bytes : last - offset_bytes] = change[first - offset : last - offset]
+        return bytes(content)
+
+
+def one_look(log: Log, seed: int) -> None:
+    """What reads a log from the disk raises nothing but that there is none, and names no place outside of the volume."""
+    changed, geometry = Changed(log, random.Random(seed)), Geometry(log.size_bytes, 4096)
+    with contextlib.suppress(NotUnderstood):
+        read_log(changed.read, log.size_bytes)
+    with contextlib.suppress(NotUnderstood):
+        read_newest(changed.read, log.size_bytes)
+    with contextlib.suppress(NotUnderstood):
+        likely = likely_changes(changed.read, geometry)
+        assert len(likely.firsts) <= MAX_LIKELY_RUNS, seed
+        assert (likely.firsts >= 0).all() and (likely.ends() <= geometry.block_count).all(), seed
+
+
 def _outcome(one: EndedTransaction) -> tuple[object, ...]:
     told = one.transaction
     return one.index, one.ordinal, one.runs, *told[:7], told.reason, told.named.tolist(), told.revoked.tolist()
 
 
 def main(seconds: float, images: list[Path]) -> None:
-    logs = [Log(path) for path in images]
+    """Changes for this long, of processor time."""
+    if images:
+        play(seconds, [Log(path) for path in images])
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for sample in SAMPLES.glob("*.sectors"):
+            Recorded(sample.stem).write_image(Path(folder) / sample.stem)
+        play(seconds, [Log(path) for path in Path(folder).iterdir()])
+
+
+def play(seconds: float, logs: list[Log]) -> None:
+    """The same, with these logs."""
     began, seed, ended, slowest = time.process_time(), time.time_ns() % 1_000_000_000, 0, 0.0
     first = seed
     while time.process_time() - began < seconds:
         for log in logs:
+            one_look(log, seed)
             more, slow = one_round(log, seed)
             ended, slowest = ended + more, max(slowest, slow)
         seed += 1
