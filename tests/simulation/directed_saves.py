@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from pydbt.controller.primary import state_save
-from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.configuring import Joining, begun
 from pydbt.controller.primary.effects import EffectRunner
 from pydbt.controller.primary.era_checkpoints import EraCheckpoints
 from pydbt.controller.primary.feed import Feed
@@ -34,6 +34,7 @@ from pydbt.core.protocol.heartbeat import OUT_OF_SYNC
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, load_state, save_state
 from tests.controller.volumes import GEOMETRY, volume_of
+from tests.core.primary.test_quiet_bitmap import left_out_and_written, taken_effects, write
 from tests.simulation.cluster.kernel import Odds
 from tests.simulation.cluster.schedule import Op, Plan, Shape
 from tests.simulation.cluster.world import World
@@ -203,7 +204,37 @@ def a_start_has_its_taints_on_the_disk_before_it_attaches() -> None:
     World(Plan(1, SHORT_CALM, tuple(Op(kind, rng.getrandbits(32), 0.1) for kind in kinds))).play()
 
 
+def secondaries_that_a_kill_left_with_two_names_are_brought_to_one() -> None:
+    """It came just as a secondary was added and the volume took a new name."""
+    records = (
+        SecondaryRecord(1, "a:1", SyncPhase.REPLICATING, "11" * 16, generations=Generations(6, (5,))),
+        SecondaryRecord(2, "b:1", SyncPhase.REPLICATING, "22" * 16, generations=Generations(5)),
+    )
+    state = VolumeState("ab" * 16, 1 << 20, 4096, "/dev/x", {}, records, generations=Generations(6, (), (5,)))
+    started = begun(state, (), assumed=False, disk_sequence=None)
+    assert [record.generations.current for record in started.secondaries] == [6, 6]
+
+
+def what_was_left_out_is_kept_once_more_for_the_flip_of_another() -> None:
+    """Bits that come meanwhile are not in what is on its way to the disk."""
+    state, quiet = left_out_and_written(3)
+    quiet.retire(0.1)
+    taken_effects(state)
+    write(state, 4)
+    quiet.taken(asked=False, in_log=True)
+    state.acknowledged = state.sequence
+    quiet.left_out_kept("", 0.2)
+    quiet.retire(0.2)
+    assert taken_effects(state) == [ev.KeepLeftOut()], "block 4 is left out on the disk"
+
+
 STORIES = {
+    "one that is written down and not replicated to keeps an older name of the volume": (
+        secondaries_that_a_kill_left_with_two_names_are_brought_to_one
+    ),
+    "what is kept of one flip counts for the flip of another": (
+        what_was_left_out_is_kept_once_more_for_the_flip_of_another
+    ),
     "a secondary hears of a name before that is on the disk of its primary": a_name_that_is_not_on_the_disk_is_not_told,
     "people are shown what is still on its way to the disk": a_name_or_a_verification_that_is_not_on_the_disk_is_not_shown,
     "a taint that is answered is gone before that is on the disk": (
