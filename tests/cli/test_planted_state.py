@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from uuid import UUID
 
 import pytest
-from pydbt.store.mark_file import MARK_FILE_NAME
 
 from pydbt.cli.cluster import agent, node, process
 from pydbt.cli.group import cli, execute
@@ -33,6 +32,7 @@ from pydbt.store.cluster_words import CLUSTER_WORDS_NAME
 from pydbt.store.gate_file import GATE_FILE_NAME
 from pydbt.store.gate_question_file import GATE_QUESTION_NAME
 from pydbt.store.lock import LOCK_NAME
+from pydbt.store.look_file import LOOK_FILE_NAME
 from pydbt.store.map_file import save_map
 from pydbt.store.map_image import MapHeader
 from pydbt.store.marks_file import MARKS_FILE_NAME
@@ -50,7 +50,7 @@ from tests.lab.disks import image
 NOBODY = 65534
 NAMES = sorted({
     VOLUME_FILE_NAME, REPLICA_FILE_NAME, SAVED_STATUS_NAME, SOCKET_NAME, LOCK_NAME, HISTORY_FILE_NAME, FORMER_ADDRESS_NAME,
-    RESERVE_NAME, BAD_BLOCKS_NAME, CLUSTER_WORDS_NAME, GATE_FILE_NAME, GATE_QUESTION_NAME, MARK_FILE_NAME, MARKS_FILE_NAME,
+    RESERVE_NAME, BAD_BLOCKS_NAME, CLUSTER_WORDS_NAME, GATE_FILE_NAME, GATE_QUESTION_NAME, LOOK_FILE_NAME, MARKS_FILE_NAME,
     OPEN_HANDOVER_NAME,
     REACHED_FILE_NAME, SUCCESSOR_FILE_NAME, TARGET_NAMES_NAME, TARGET_PROBLEM_NAME, JOURNAL_FOLDER, agent._ROLE_NAME,
     node._PROMOTION_NAME, process._LOG_NAME, *SecondaryRecord(1, "h:1").file_names, *SecondaryRecord(2, "h:1").file_names,

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import pytest
 
 from pydbt.core.errors import NotRunning
 from pydbt.dashboard.workers import Workers
+
+Result = TypeVar("Result")
+
+
+def run(work: Coroutine[None, None, Result]) -> Result:
+    """In a thread of its own: the one of the tests has a running loop once a browser was driven."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, work).result()
 
 
 def test_a_result_and_an_error_reach_who_asked() -> None:
@@ -22,7 +33,7 @@ def test_a_result_and_an_error_reach_who_asked() -> None:
             await workers.run(fails)
         assert await workers.run(lambda: 8) == 8, "its place is free again"
 
-    asyncio.run(ask())
+    run(ask())
 
 
 def test_a_call_whose_caller_has_gone_keeps_its_place_until_it_is_done() -> None:
@@ -44,7 +55,7 @@ def test_a_call_whose_caller_has_gone_keeps_its_place_until_it_is_done() -> None
         answered.set()
         assert await later == 7
 
-    asyncio.run(ask())
+    run(ask())
 
 
 def test_the_end_waits_for_no_call() -> None:
@@ -56,7 +67,7 @@ def test_the_end_waits_for_no_call() -> None:
         return found[0]
 
     answered = threading.Event()
-    thread = asyncio.run(ask())
+    thread = run(ask())
     assert thread.daemon and thread.is_alive()
     answered.set()
     thread.join()

@@ -27,9 +27,10 @@ def order_of(name: str) -> tuple[int, ...]:
     return tuple(map(int, re.split("[:.]", name)))
 
 
-@pytest.mark.parametrize(("kind", "made", "mount"), short(2, *KINDS))
+@pytest.mark.usefixtures("any_size_of_log")
+@pytest.mark.parametrize(("kind", "made", "mount", "count"), short(2, *KINDS))
 def test_every_commit_that_the_kernel_traces_is_told_once_and_in_order(
-    tmp_path: Path, kind: str, made: tuple[str, ...], mount: tuple[str, ...]
+    tmp_path: Path, kind: str, made: tuple[str, ...], mount: tuple[str, ...], count: int
 ) -> None:
     with loop_device(tmp_path, (320 if kind == "xfs" else 64) * MIB) as device:
         make_filesystem(kind, device.path, *made)
@@ -38,7 +39,7 @@ def test_every_commit_that_the_kernel_traces_is_told_once_and_in_order(
             with mounted(device, tmp_path / "mnt", *mount) as folder:
                 fsyncs(folder, 0, 10)
                 assert command("wait", device.path, "--transaction", "current").code == 0
-                fsyncs(folder, 10, 60)
+                fsyncs(folder, 10, min(count, 100))
 
                 def agree() -> bool:
                     """The file system may commit by itself between the two questions."""

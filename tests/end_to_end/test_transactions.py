@@ -35,13 +35,6 @@ KINDS = [
 ]
 
 
-@pytest.fixture
-def any_size_of_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """mkfs.xfs makes a log below 64 MiB for the tests of XFS alone, which it knows by these."""
-    for name in ("TEST_DIR", "TEST_DEV", "QA_CHECK_FS"):
-        monkeypatch.setenv(name, "1")
-
-
 def fsyncs(folder: Path, first: int, count: int) -> None:
     """Files that are synced one by one: each sync commits a transaction."""
     for number in range(first, first + count):
