@@ -190,7 +190,7 @@ def test_after_an_unmount_nothing_is_replayed() -> None:
 @pytest.mark.parametrize("descriptors", [1, 2, 3])
 @pytest.mark.parametrize("unmounted", [True, False])
 def test_all_in_a_new_log_are_listed_and_later_those_that_are_left_whole(descriptors: int, unmounted: bool) -> None:
-    for block_count, count in itertools.product((40, 41, 42, 43), range(1, 40)):
+    for block_count, count in itertools.product((41, 42), range(1, 32)):
         built = Jbd2Builder(block_count=block_count)
         image = Ext4Image(built)
         ends: list[int] = []

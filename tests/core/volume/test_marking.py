@@ -18,7 +18,7 @@ from pydbt.core.primary.mark_events import (
     WantedMark,
 )
 from pydbt.core.primary.marks import AWAITED_S
-from pydbt.core.volume.marking import KNOWN_MARKS, Decision, Holding, Marking, Placed
+from pydbt.core.volume.marking import KNOWN_MARKS, Decision, Holding, Marking, Placed, after_a_clean_end
 
 BUSY = Unable("it is in mode resynchronizing")
 
@@ -232,3 +232,9 @@ def test_what_cannot_be_read_is_forgotten(values: object) -> None:
     marking = Marking()
     marking.restore(values, "")
     assert marking.known == ()
+
+
+def test_marks_of_a_boot_that_ended_cleanly_are_of_this_one_and_others_stay() -> None:
+    kept = after_a_clean_end([{"boot": "a", "name": "x"}, {"boot": "b"}, {}, "no mark"], "a", "c")
+    assert kept == [{"boot": "c", "name": "x"}, {"boot": "b"}, {}, "no mark"]
+    assert after_a_clean_end({"boot": "a"}, "a", "c") == {"boot": "a"}, "what is no list is refused by who reads it"
