@@ -101,7 +101,7 @@ def test_the_port_of_the_other_side_is_refused_where_a_secondary_of_another_volu
 
 @pytest.mark.parametrize(
     ("listen", "kind"),
-    [("192.0.2.7:7790", UsageError), ("no.such.host.invalid:7790", PeerError), ("unix:/no/such/folder/s", UsageError)],
+    [("192.0.2.7:7790", BusyError), ("no.such.host.invalid:7790", PeerError), ("unix:/no/such/folder/s", UsageError)],
 )
 def test_an_address_that_is_not_of_this_machine_is_refused(side: Side, listen: str, kind: type[PydbtError]) -> None:
     side.refused(kind, listen, "could not be the secondary", "--listen", "nothing was changed")
