@@ -45,6 +45,7 @@ def test_new_worlds_lose_nothing_lie_about_nothing_and_come_to_rest():
         31001159,  # a block that the source cannot read was of a transaction that was told to be held
         31001154,  # what was left out was kept for one flip, and taken for kept for the flip of another secondary
         1484829295,  # a write was on its way through one stop, one start and one more stop
+        1679523773,  # a write failed, a secondary was added, and the one that had seen it was removed: it was told as committed
         880395712,  # killed just as a secondary was added and the volume took a new name: no start went well after that
         1211236943,  # the last secondary was removed while the last writes went out before the end
     ],

@@ -37,6 +37,11 @@ class LostCommits:
         """This one will not be complete."""
         self._lost.append(LostCommit(named.ordinal, AskedTransaction.parse(named.name), reason))
 
+    def learn(self, other: LostCommits) -> None:
+        """Those that the brain of another secondary knows of, which was there before: it may be removed, and they stay lost."""
+        known = {one.ordinal for one in self._lost}
+        self._lost.extend(one for one in other._lost if one.ordinal not in known)
+
     def given_again(self, names: Iterable[NamedTransaction]) -> None:
         """Transactions were submitted: one with the name of a lost one is meant by that from here on."""
         if self._lost:

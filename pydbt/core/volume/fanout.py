@@ -58,6 +58,8 @@ class Fanout:
         assert not self.brains or current == self._name, "the secondaries of a volume share its current generation"
         self._name = current
         self._begin()
+        for other in self.brains.values():
+            brain.transactions.lost.learn(other.transactions.lost)
         self.brains[peer] = brain
         self.bitmaps.join(peer, brain.quiet)
         self._room.join(peer)

@@ -14,8 +14,9 @@ from pydbt.core.primary.events import Captured, Tick
 from pydbt.core.primary.file_system_transactions import MAX_RUNS, MAX_WAITING, FileSystemTransactions
 from pydbt.core.primary.flight_watch import LONGEST_FLIGHT_S
 from pydbt.core.primary.intake import take_in
-from pydbt.core.primary.lost_commits import FAILED, UNSEEN
+from pydbt.core.primary.lost_commits import FAILED, UNSEEN, LostCommits
 from pydbt.core.primary.modes import Mode
+from pydbt.core.primary.named_transaction import NamedTransaction
 from pydbt.core.primary.settler import Settler
 from pydbt.core.tracking.capture_record import RecordFlag, RecordKind
 from pydbt.core.tracking.transaction_log import LogRecordKind
@@ -484,3 +485,12 @@ def test_a_secondary_is_told_the_newest_that_it_will_hold_at_its_position_and_no
     story.state.taints.clear()
     story.state.mode = Mode.RESYNCHRONIZING
     assert tellable() is None
+
+
+def test_what_is_lost_is_known_to_a_secondary_that_is_added_later() -> None:
+    """The one that saw it may be removed, and it is not committed by that."""
+    first, later = LostCommits(), LostCommits()
+    first.add(NamedTransaction("8", 8, None, 1.0, 8, 3, 8), "a write of it failed")
+    later.learn(first)
+    later.learn(first)
+    assert later.by_ordinal() == {3: "a write of it failed"} and len(later._lost) == 1

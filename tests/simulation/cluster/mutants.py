@@ -103,6 +103,7 @@ instead(
 )  # fmt: skip
 
 
+instead("what is lost is forgotten with the secondary that saw it", LostCommits, "learn", lambda self, other: None)
 instead(
     "a transaction whose commit failed is forgotten", LostCommits, "add", lambda self, named, reason: None,
 )  # fmt: skip
