@@ -54,15 +54,17 @@ def ungated_mounts(volumes: Iterable[VolumeFile], folder: Path = UNITS_OF_THIS_M
             continue
         words = _why_ungated(mount, volume, mounts, lies_on_it=found in above)
         if words:
-            file, what = (
-                (str(fstab_file()), mount.point) if mount.line else (mount.where.rpartition(" in ")[2], mount.point)
-            )
-            yield Problem(file, mount.line, f"{what} (volume {volume.name})", "", words)
+            yield Problem(str(_file_of(mount)), mount.line, f"{mount.point} (volume {volume.name})", "", words)
     for number, device in swaps_in_fstab(text):
         found = identity_of_place(Path(device))
         if (volume := own.get(found) or above.get(found)) is not None:
             words = "expected no swap on this volume: it is written at a boot before the gate has asked anybody"
             yield Problem(str(fstab_file()), number, f"swap (volume {volume.name})", "", words)
+
+
+def _file_of(mount: PlannedMount) -> Path:
+    """Where it is written: a line of ``fstab``, or a unit."""
+    return fstab_file() if mount.line else Path(mount.where.rpartition(" in ")[2])
 
 
 def _is_late(mount: PlannedMount) -> bool:
@@ -101,7 +103,7 @@ def _why_ungated(mount: PlannedMount, volume: VolumeFile, mounts: list[PlannedMo
 
 def _requires_gate(mount: PlannedMount, name: str, folder: Path) -> bool:
     """Whether a person has the unit of a mount require the gate."""
-    own = [Path(mount.where.rpartition(" in ")[2])] if not mount.line else []
+    own = [] if mount.line else [_file_of(mount)]
     for path in (*own, *sorted((folder / f"{mount.unit}.d").glob("*.conf"))):
         with contextlib.suppress(OSError):
             for line in (read_short(path) or "").split("\n"):

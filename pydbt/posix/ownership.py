@@ -38,21 +38,11 @@ def read_own(path: str | os.PathLike[str], bytes_max: int = _READ_BYTES_MAX) -> 
     An OSError is all that comes of anything else in its place: a link, a pipe, a device, a file that is too large, or one of
     another user. It is never waited for, and its size is asked before it is read.
     """
-    descriptor = open_own(path, os.O_RDONLY)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
-        if status.st_uid not in own_users():
-            words = f"it belongs to user {user_name(status.st_uid)}, and must be root's or your own"
-            raise OSError(errno.EINVAL, words, str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            # It may grow meanwhile.
-            content = file.read(bytes_max + 1) if status.st_size <= bytes_max else None
-    finally:
-        os.close(descriptor)
-    if content is None or len(content) > bytes_max:
-        raise OSError(errno.EFBIG, f"it is larger than {bytes_max >> 20} MiB", str(path))
+        content, _ = _content(open_own(path, os.O_RDONLY), path, bytes_max)
+    except _OfAnother as found:
+        words = f"it belongs to user {user_name(found.status.st_uid)}, and must be root's or your own"
+        raise OSError(errno.EINVAL, words, str(path)) from None
     return content
 
 
@@ -61,20 +51,37 @@ def read_safely(path: Path) -> tuple[str, os.stat_result]:
 
     A file of another user is not read (Unsafe). One that is too large is an OSError, whatever its size is.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        content, status = _content(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), path, _READ_BYTES_MAX)
+    except _OfAnother as found:
+        raise Unsafe(_of_file(found.status)) from None
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read(), status
+
+
+class _OfAnother(Exception):
+    """The file belongs to another user, and was not read."""
+
+    def __init__(self, status: os.stat_result) -> None:
+        super().__init__()
+        self.status = status
+
+
+def _content(descriptor: int, path: str | os.PathLike[str], bytes_max: int) -> tuple[bytes, os.stat_result]:
+    """What an opened file has, if it is a regular one of this user and not too large; it is closed."""
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
         if status.st_uid not in own_users():
-            raise Unsafe(_of_file(status))
+            raise _OfAnother(status)
         with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(_READ_BYTES_MAX + 1)
+            # It may grow meanwhile.
+            content = file.read(bytes_max + 1) if status.st_size <= bytes_max else None
     finally:
         os.close(descriptor)
-    if len(content) > _READ_BYTES_MAX:
-        raise OSError(errno.EFBIG, f"it is larger than {_READ_BYTES_MAX >> 20} MiB", str(path))
-    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8").read(), status
+    if content is None or len(content) > bytes_max:
+        raise OSError(errno.EFBIG, f"it is larger than {bytes_max >> 20} MiB", str(path))
+    return content, status
 
 
 class Unsafe(Exception):
