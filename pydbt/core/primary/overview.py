@@ -7,7 +7,7 @@ from pydbt.core.blocks.runs import Runs
 from pydbt.core.primary.forecast import NO_PACE
 from pydbt.core.primary.modes import Phase
 from pydbt.core.primary.parts import Parts
-from pydbt.core.primary.quiet_bitmap import MapRequest
+from pydbt.core.primary.quiet_bitmap import FindingUsed
 from pydbt.core.primary.reported_state import behind_since, is_fresh
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.standing import Shortage
@@ -83,7 +83,7 @@ class Overview:
         """What keeps the resynchronization from going on, in words; empty when nothing does."""
         phase = self._state.phase
         if resync is None:
-            searched = self._parts.quiet.request is MapRequest.BLOCKS_IN_USE
+            searched = self._parts.quiet.request == FindingUsed()
             return "the blocks in use to be found, and written out by their file system" if searched else ""
         if phase in (Phase.SWEEPING, Phase.SETTLING) and not resync.map_on_disk:
             return "the maps to be written"

@@ -8,7 +8,6 @@ on disk; and when others cannot wait for a slow secondary, by a map on disk that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
 
 from pydbt.core.primary.events import KeepLeftOut, Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
 from pydbt.core.primary.modes import Mode
@@ -34,19 +33,37 @@ class Bits:
     left_out_kept: bool = False
 
 
-class MapRequest(Enum):
-    """What was asked for about the maps, and is not answered yet. One at a time."""
+@dataclass(frozen=True, slots=True)
+class TakingBitmap:
+    """The quiet bitmap was asked for."""
 
-    NONE = "nothing"
-    BITMAP = "the quiet bitmap"
-    BLOCKS_IN_USE = "the blocks in use on the source"
-    MAP = "the map's write to disk"
-    LEFT_OUT = "the write to disk of what was left out"
+
+@dataclass(frozen=True, slots=True)
+class FindingUsed:
+    """The blocks in use on the source were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class WritingMap:
+    """The map's write to disk was asked for, with this number."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WritingLeftOut:
+    """The write to disk of what was left out was asked for, while the quiet bitmap held these bits."""
+
+    bits: Bits | None
+
+
+MapRequest = TakingBitmap | FindingUsed | WritingMap | WritingLeftOut
 
 
 class QuietBitmap:
     """``bits`` is None while the quiet bitmap is empty, as far as this brain is concerned.
 
+    ``request``: what was asked for about the maps and is not answered yet, one thing at a time; None when nothing is.
     ``mapped``: the map on disk, if there is one, may be relied on. ``error``: why the map could not be written the last
     time, empty when it could; ``writes``: how many writes of the map were asked for, and the number of the newest. They are done
     in their order, and answered some time later.
@@ -55,15 +72,13 @@ class QuietBitmap:
     def __init__(self, state: State, now: float) -> None:
         self._state = state
         self.bits: Bits | None = Bits() if state.config.quiet_held else None
-        self.request = MapRequest.NONE
+        self.request: MapRequest | None = None
         self.mapped = not state.config.scan_used
         self.error = ""
         self.next_retire = now
         self._retry_at = 0.0
         self.writes = 0
-        self._own_write = 0  # the number of the newest one that this brain had asked for itself
         self._every_bit = False
-        self._keeping_for: Bits | None = None  # whose blocks are on their way out of what was left out on disk
         self._left_out_asked = False  # its blocks have left since what is on disk, and that is on its way there
         self._mapped_through = 0  # what is on its way up to here must be in every map that is written
 
@@ -75,7 +90,7 @@ class QuietBitmap:
     @property
     def idle(self) -> bool:
         """Whether nothing is asked for."""
-        return self.request is MapRequest.NONE
+        return self.request is None
 
     def at_rest(self, now: float) -> bool:
         """Whether nothing is asked for, and a map could be written."""
@@ -83,15 +98,14 @@ class QuietBitmap:
 
     def take(self) -> None:
         """Ask for the quiet bitmap: the one held from before first, else after a flip."""
-        self.request = MapRequest.BITMAP
+        self.request = TakingBitmap()
         self._state.effects.add(TakeQuiet(flip=self.bits is None))
 
     def persist(self, *, zero_quiet: bool) -> None:
         """Have the map written, and the quiet bitmap given up if asked."""
-        self.request = MapRequest.MAP
         self._take_left_out()
-        self._own_write = self._next_write(zero_quiet)
-        self._state.effects.add(Persist(zero_quiet=zero_quiet, number=self._own_write))
+        self.request = write = WritingMap(self._next_write(zero_quiet))
+        self._state.effects.add(Persist(zero_quiet=zero_quiet, number=write.number))
 
     def _next_write(self, zero_quiet: bool) -> int:
         self.writes += 1
@@ -102,7 +116,7 @@ class QuietBitmap:
 
     def keep_left_out(self) -> None:
         """Have it written what was left out, and nothing else: each map that is written has it with it."""
-        self.request, self._keeping_for = MapRequest.LEFT_OUT, self.bits
+        self.request = WritingLeftOut(self.bits)
         self._take_left_out()
         self._state.effects.add(KeepLeftOut())
 
@@ -112,7 +126,7 @@ class QuietBitmap:
 
     def scan(self, *, whole: bool) -> None:
         """Have the blocks in use found."""
-        self.request = MapRequest.BLOCKS_IN_USE
+        self.request = FindingUsed()
         self._state.effects.add(ScanUsed(whole))
 
     def cover(self) -> Persist:
@@ -129,18 +143,19 @@ class QuietBitmap:
         asked_before = before is not None and before.asked and before.write is not None
         self.bits = Bits(self._state.sequence if in_log else retire_at, asked or asked_before)
         if in_log and asked:
-            self.request = MapRequest.NONE
+            self.request = None
 
     def set_aside(self) -> None:
         """Its bits are merged, and stay in it: a later pass has them written to disk."""
-        self.request = MapRequest.NONE
+        self.request = None
 
     def written(self, event: Persisted, now: float) -> bool:
         """The map was written, or could not be. True: the bits that this brain had asked for are in it, and given up.
 
         A write that was asked for before the latest flip says nothing of the bits of that flip.
         """
-        if self.request is MapRequest.MAP and not event.cover and event.number >= self._own_write:
+        asked = self.request
+        if isinstance(asked, WritingMap) and not event.cover and event.number >= asked.number:
             self._answered(event.error)
         if event.error:
             self._not_written(event.error, now)
@@ -148,22 +163,24 @@ class QuietBitmap:
         self.error = ""
         if not event.zeroed or self.bits is None or self.bits.write is None or event.number < self.bits.write:
             return False
-        asked = self.bits.asked and not event.cover
+        own = self.bits.asked and not event.cover
         self.bits = None
-        return asked
+        return own
 
     def left_out_kept(self, error: str, now: float) -> None:
         """It was written, or could not be. That says nothing of bits that came with another one's flip after it was asked for."""
-        self._answered(error)
+        asked = self.request
+        if isinstance(asked, WritingLeftOut):
+            self._answered(error)
         if error:
             return self._not_written(error, now)
         self.error = ""
-        if self.bits is not None and self.bits is self._keeping_for:
+        if isinstance(asked, WritingLeftOut) and self.bits is not None and self.bits is asked.bits:
             self.bits.left_out_kept = True
 
     def _answered(self, error: str) -> None:
         """What this brain had asked for, was written or could not be."""
-        self.request = MapRequest.NONE
+        self.request = None
         self._state.left_out.unsaved |= self._left_out_asked and bool(error)
         self._left_out_asked = False
 

@@ -12,7 +12,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.modes import Mode, Phase
-from pydbt.core.primary.quiet_bitmap import Bits, MapRequest
+from pydbt.core.primary.quiet_bitmap import Bits
 from pydbt.core.primary.resync import Resync
 from pydbt.core.protocol.frames import Ack, Want
 from pydbt.core.protocol.generations import Generations
@@ -129,7 +129,7 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     brain.state.unsettled.add(np.array([5]), 0, -10.0)
     effects = brain.handle(ev.Tick(), 0.0)  # the flip, and the read of block 5
     read = next(effect for effect in effects if isinstance(effect, ev.ReadBlocks))
-    brain.quiet.bits, brain.quiet.request, brain.quiet.next_retire = Bits(retire_at=1), MapRequest.NONE, 1e9
+    brain.quiet.bits, brain.quiet.request, brain.quiet.next_retire = Bits(retire_at=1), None, 1e9
     brain.state.sequence = brain.state.acknowledged = (
         0  # the quiet bitmap holds block 5, and one write that is not acknowledged
     )

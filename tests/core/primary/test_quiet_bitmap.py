@@ -7,7 +7,16 @@ import pytest
 
 from pydbt.core.primary.events import KeepLeftOut, Persist, Persisted, ScanUsed, TakeQuiet, ZeroQuiet
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.quiet_bitmap import PERSIST_RETRY_S, RETIRE_INTERVAL_S, Bits, MapRequest, QuietBitmap
+from pydbt.core.primary.quiet_bitmap import (
+    PERSIST_RETRY_S,
+    RETIRE_INTERVAL_S,
+    Bits,
+    FindingUsed,
+    QuietBitmap,
+    TakingBitmap,
+    WritingLeftOut,
+    WritingMap,
+)
 from pydbt.core.primary.state import State
 from tests.core.primary.parts import lines, runs, state_of, taken_effects, write
 
@@ -21,7 +30,7 @@ def flipped(state: State, quiet: QuietBitmap, now: float = 0.0) -> None:
     """In normal mode: a write, and the flip that follows it."""
     write(state, 3)
     quiet.retire(now)
-    assert taken_effects(state) == [TakeQuiet(flip=True)] and quiet.request is MapRequest.BITMAP
+    assert taken_effects(state) == [TakeQuiet(flip=True)] and quiet.request == TakingBitmap()
     quiet.taken(asked=True, in_log=True)
 
 
@@ -65,7 +74,7 @@ def test_with_unsettled_blocks_the_map_is_written_first() -> None:
     state.acknowledged = 1
     state.unsettled.add(np.array([3]), 1, 0.0)
     quiet.retire(0.1)
-    assert taken_effects(state) == [Persist(zero_quiet=True)] and quiet.request is MapRequest.MAP
+    assert taken_effects(state) == [Persist(zero_quiet=True)] and quiet.request == WritingMap(1)
     assert quiet.written(Persisted(number=quiet.writes, zeroed=True), 0.1)
     assert quiet.bits is None and quiet.idle
 
@@ -85,7 +94,7 @@ def left_out_and_written(block: int) -> tuple[State, QuietBitmap]:
 def test_a_bit_of_free_space_that_was_written_is_kept_until_it_is_on_disk_that_it_is_no_longer_left_out() -> None:
     state, quiet = left_out_and_written(3)
     quiet.retire(0.1)
-    assert taken_effects(state) == [KeepLeftOut()] and quiet.request is MapRequest.LEFT_OUT
+    assert taken_effects(state) == [KeepLeftOut()] and isinstance(quiet.request, WritingLeftOut)
     quiet.retire(0.1)
     assert not taken_effects(state) and quiet.bits is not None
     write(state, 4)  # of a later flip
@@ -163,7 +172,7 @@ def test_a_flip_for_another_secondary_leaves_its_own_request_open_in_normal_mode
     write(state, 3)
     quiet.retire(0.0)
     quiet.taken(asked=False, in_log=True)
-    assert quiet.request is MapRequest.BITMAP and quiet.bits == Bits(retire_at=1, asked=False)
+    assert quiet.request == TakingBitmap() and quiet.bits == Bits(retire_at=1, asked=False)
 
 
 def test_a_map_that_could_not_be_written_is_tried_again_later_and_told_once() -> None:
@@ -192,7 +201,7 @@ def test_a_map_that_covers_for_a_slow_secondary_has_the_log_in_it_until_that_is_
     quiet.persist(zero_quiet=False)
     assert quiet.cover() == Persist(zero_quiet=True, cover=True) and quiet.maps_unacknowledged
     assert not quiet.written(Persisted(number=quiet.writes, zeroed=True, cover=True), 0.0), "no pass was waiting for it"
-    assert quiet.bits is None and quiet.request is MapRequest.MAP, "its own request is still open"
+    assert quiet.bits is None and quiet.request == WritingMap(1), "its own request is still open"
     state.acknowledged = 1
     assert not quiet.maps_unacknowledged
 
@@ -221,7 +230,7 @@ def test_the_landing_may_leave_the_bits_for_a_later_pass() -> None:
     quiet.set_aside()
     assert quiet.idle and quiet.bits is not None
     quiet.scan(whole=True)
-    assert taken_effects(state)[-1] == ScanUsed(True) and quiet.request is MapRequest.BLOCKS_IN_USE
+    assert taken_effects(state)[-1] == ScanUsed(True) and quiet.request == FindingUsed()
 
 
 def test_a_map_that_was_written_before_a_flip_gives_up_none_of_its_bits() -> None:
@@ -254,7 +263,7 @@ def test_an_earlier_write_s_answer_leaves_a_later_request_open() -> None:
     quiet.persist(zero_quiet=False)
     earlier = quiet.writes
     quiet.take()
-    assert not quiet.written(Persisted(zeroed=False, number=earlier), 0.0) and quiet.request is MapRequest.BITMAP
+    assert not quiet.written(Persisted(zeroed=False, number=earlier), 0.0) and quiet.request == TakingBitmap()
     quiet.taken(asked=True, in_log=False)
     quiet.persist(zero_quiet=True)
     quiet.persist(zero_quiet=False)
@@ -263,3 +272,14 @@ def test_an_earlier_write_s_answer_leaves_a_later_request_open() -> None:
     )
     quiet.written(Persisted(zeroed=False, number=quiet.writes), 0.0)
     assert quiet.idle
+
+
+def test_the_answer_to_a_write_that_was_put_aside_ends_no_later_request() -> None:
+    state, quiet = left_out_and_written(3)
+    quiet.retire(0.1)
+    assert isinstance(quiet.request, WritingLeftOut)
+    quiet.persist(zero_quiet=False)
+    quiet.left_out_kept("", 0.2)
+    assert quiet.request == WritingMap(quiet.writes), "the map is still on its way"
+    quiet.written(Persisted(zeroed=False, number=quiet.writes, error="no space left on device"), 0.3)
+    assert quiet.idle and state.left_out.unsaved

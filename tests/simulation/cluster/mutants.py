@@ -36,7 +36,7 @@ from pydbt.core.primary.landing import Enter
 from pydbt.core.primary.lost_commits import LostCommits
 from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.primary.overview import Overview
-from pydbt.core.primary.quiet_bitmap import QuietBitmap
+from pydbt.core.primary.quiet_bitmap import QuietBitmap, WritingLeftOut
 from pydbt.core.primary.rename import Ancestry
 from pydbt.core.primary.resync import Resync
 from pydbt.core.primary.settler import Settler
@@ -192,7 +192,7 @@ instead(
 
 
 def _kept_for_all(right: Callable, self: QuietBitmap, error: str, now: float) -> None:
-    self._keeping_for = self.bits
+    self.request = WritingLeftOut(self.bits)
     right(self, error, now)
 
 
