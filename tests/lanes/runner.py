@@ -217,6 +217,10 @@ class _Run:
     def _end(self, one: Running) -> tuple[int, int, object]:
         """Asked to end as by Ctrl-C, so that pytest takes down what its tests have set up."""
         one.signal(signal.SIGINT)
+        return self._wait_for(one)
+
+    def _wait_for(self, one: Running) -> tuple[int, int, object]:
+        """Waited for. Asked once more, it would leave what it is just taking down."""
         deadline = time.monotonic() + GRACE_S
         while time.monotonic() < deadline:
             ended = os.wait4(one.process.pid, os.WNOHANG)
@@ -231,7 +235,7 @@ class _Run:
         for one in self._running:
             one.signal(signal.SIGINT)
         for one in self._running:
-            one.process.returncode = os.waitstatus_to_exitcode(self._end(one)[1])
+            one.process.returncode = os.waitstatus_to_exitcode(self._wait_for(one)[1])
 
     def _tell(self) -> None:
         if time.monotonic() >= self._heartbeat:

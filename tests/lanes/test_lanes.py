@@ -105,7 +105,11 @@ def test_a_report_that_is_missing_is_a_failure(tmp_path):
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_interrupted_it_ends_what_it_started_and_leaves_nothing(how, tmp_path):
-    code = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+    made = tmp_path / "made"
+    code = (
+        f"import os, time; open({str(made)!r}, 'w').close(); open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
+        f"try: time.sleep(600)\nfinally: time.sleep(1); os.unlink({str(made)!r})"
+    )
     program = (
         "from tests.lanes.__main__ import run_parts\nfrom tests.lanes.test_lanes import python\n"
         f"raise SystemExit(run_parts([python('long', {code!r})]))"
