@@ -103,26 +103,32 @@ def test_a_report_that_is_missing_is_a_failure(tmp_path):
     assert of_pytest(Outcome(0, "", tmp_path)) == Counts(failed=1)
 
 
+def takes_down(made: Path, seconds: float) -> str:
+    """A program that has made this file, with its process in it, and needs this long to take it down again."""
+    return (
+        f"import os, time; open({str(made)!r}, 'w').write(str(os.getpid()))\n"
+        f"try: time.sleep(600)\nfinally: time.sleep({seconds}); os.unlink({str(made)!r})"
+    )
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=lambda how: how.name)
 def test_interrupted_it_ends_what_it_started_and_leaves_nothing(how, tmp_path):
-    made = tmp_path / "made"
-    code = (
-        f"import os, time; open({str(made)!r}, 'w').close(); open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\n"
-        f"try: time.sleep(600)\nfinally: time.sleep(1); os.unlink({str(made)!r})"
-    )
+    made = {"short": tmp_path / "short", "long": tmp_path / "long"}
+    codes = {"short": takes_down(made["short"], 0.5), "long": takes_down(made["long"], 2)}
     program = (
         "from tests.lanes.__main__ import run_parts\nfrom tests.lanes.test_lanes import python\n"
-        f"raise SystemExit(run_parts([python('long', {code!r})]))"
+        f"raise SystemExit(run_parts([python(name, code, cores=0) for name, code in {codes!r}.items()]))"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     process = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=environment)
     try:
-        wait_until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), "the part runs", 60)
-        started = int((tmp_path / "pid").read_text())
+        for file in made.values():
+            wait_until(lambda file=file: file.exists() and file.read_text(), "the part runs", 60)
+        started = [int(file.read_text()) for file in made.values()]
         process.send_signal(how)
         assert process.wait(60) == 130
-        assert not Path(f"/proc/{started}").exists()
-        assert [path.name for path in tmp_path.iterdir()] == ["pid"]
+        assert not any(Path(f"/proc/{one}").exists() for one in started)
+        assert not list(tmp_path.iterdir())
     finally:
         process.kill()
         process.wait()
