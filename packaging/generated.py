@@ -8,7 +8,6 @@ FOLDER/man/*.5 and *.8         man pages; pydbt.8 leads to controller.8
 FOLDER/bash/controller         completion for bash; pydbt is a link
 FOLDER/zsh/_controller         completion for zsh, for both names of the command
 FOLDER/fish/controller.fish    completion for fish, and pydbt.fish
-FOLDER/debian-changelog        the newest release of CHANGELOG.md, as an entry of debian/changelog
 
 It needs the libraries of the program alone, and neither root nor a network. The same source writes the same files.
 """
@@ -25,7 +24,6 @@ from generate import bash, fish, zsh  # noqa: E402
 from generate.man import pages  # noqa: E402
 from generate.model import OTHER_NAME, PROGRAM  # noqa: E402
 from generate.reference import CONFIGURATION, with_tables  # noqa: E402
-from generate.release import debian_entry, newest  # noqa: E402
 
 
 def files() -> dict[str, str]:
@@ -35,7 +33,6 @@ def files() -> dict[str, str]:
     made[f"bash/{PROGRAM}"] = bash.script()
     made[f"zsh/_{PROGRAM}"] = zsh.script()
     made |= {f"fish/{PROGRAM}.fish": fish.script(), f"fish/{OTHER_NAME}.fish": fish.other_script()}
-    made["debian-changelog"] = debian_entry(newest())
     return made
 
 

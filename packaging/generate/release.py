@@ -1,4 +1,4 @@
-"""Releases, as CHANGELOG.md has them; from the newest comes the entry of Debian's changelog."""
+"""Releases, as CHANGELOG.md has them; from the newest comes the entry of the package's own changelog."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import stat
 import subprocess
+import sys
 import tarfile
 import tomllib
 from functools import cache
@@ -16,6 +18,9 @@ import pytest
 
 from tests.lab.programs import ROOT
 from tests.packages.package import build, built, copy_of_the_tree, field
+
+sys.path.append(str(ROOT / "packaging"))
+from generate.release import newest
 
 pytestmark = pytest.mark.packages
 DEBIAN = ROOT / "packaging/debian"
@@ -80,6 +85,27 @@ def test_the_package_is_whole() -> None:
     assert not [name for name in content if "__pycache__" in name or "/tests" in name or name.endswith(".sh")]
     assert {(member.uname, member.gname) for member in content.values()} == {("root", "root")}
     assert not [name for name, member in content.items() if member.mode & 0o022 and not member.issym()]
+
+
+@pytest.mark.smoke
+def test_its_changelog_has_the_newest_release_below_the_commit_that_it_was_built_from(tmp_path: Path) -> None:
+    raw = subprocess.run(["dpkg-deb", "--fsys-tarfile", built()], capture_output=True, timeout=60, check=True).stdout
+    with tarfile.open(fileobj=BytesIO(raw)) as content:
+        packed = content.extractfile("./usr/share/doc/pydbt/changelog.Debian.gz")
+        assert packed is not None
+        text = gzip.decompress(packed.read()).decode()
+    (tmp_path / "changelog").write_text(text)
+    words = ["dpkg-parsechangelog", "--all", "-l", tmp_path / "changelog", "-S"]
+    answers = [
+        subprocess.run([*words, name], capture_output=True, text=True, timeout=60, check=True)
+        for name in ("Version", "Changes")
+    ]
+    assert not any(one.stderr for one in answers), "Debian's own tools read it without a warning"
+    assert answers[0].stdout.strip() == field(built(), "Version")
+    release = newest()
+    assert f"pydbt ({release.version}-1) " in answers[1].stdout
+    told = " ".join(answers[1].stdout.replace("\n .\n", " ").split())
+    assert all(" ".join(entry.split()) in told for entry in release.entries)
 
 
 @pytest.mark.smoke
