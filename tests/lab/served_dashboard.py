@@ -124,9 +124,9 @@ class Answer:
 
 @dataclass
 class Dashboard:
-    """One that runs. ``link``: what it has printed."""
+    """One that runs. ``link``: what it has printed. ``process``: None where it was started elsewhere, which ends it as well."""
 
-    process: subprocess.Popen[bytes]
+    process: subprocess.Popen[bytes] | None
     link: str
     log: Path
     tls: ssl.SSLContext | None = None
@@ -176,6 +176,7 @@ class Dashboard:
             return received
 
     def stop(self) -> int:
+        assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(20)
 

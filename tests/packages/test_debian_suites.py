@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 
 from pydbt.controller.state_dir import ALLOW_MEMORY
 from tests.lab.patience import until
+from tests.lab.programs import ROOT
+from tests.lab.served_dashboard import Dashboard
 from tests.packages.package import built, field
 from tests.packages.roots import Root, root_over, suite_with
 
 pytestmark = [pytest.mark.packages, pytest.mark.timeout(2400)]
 SUITES = ("bookworm", "trixie")
+STATIC = ROOT / "pydbt/dashboard/static"
 STATE = "/var/lib/pydbt/data"
 SECONDARY = f"controller secondary /srv/data.img --create 8M --listen unix:/srv/data.sock --state {STATE}"
 # Every module, with the libraries that are installed there.
@@ -91,6 +94,50 @@ def test_a_replica_that_runs_refuses_the_removal_and_outlives_an_upgrade(root: R
     said = root.run("apt-get", "-q", "-y", "purge", "pydbt").output
     assert f"removed {STATE}" in said and not root.path("var/lib/pydbt").exists()
     assert root.path("srv/data.img").stat().st_size == 8 << 20, "the replica's data are no part of the package"
+
+
+@contextmanager
+def running_dashboard(root: Root) -> Iterator[Dashboard]:
+    """At a port of its own of this machine's loopback, which the root shares."""
+    root.shell("controller dashboard --listen 127.0.0.1:0 >/srv/link 2>/srv/dashboard.log & echo $! >/srv/dashboard")
+    try:
+        until(lambda: "\n" in root.path("srv/link").read_text(), "it serves")
+        yield Dashboard(None, root.path("srv/link").read_text().splitlines()[0], root.path("srv/dashboard.log"))
+    finally:
+        root.shell("kill $(cat /srv/dashboard)", check=False)
+
+
+def test_the_dashboard_is_served_with_the_suite_s_own_libraries(root: Root) -> None:
+    install(root)
+    with running_secondary(root), running_dashboard(root) as dashboard:
+        assert dashboard.get("/", token="wrong").status in (401, 403)
+        start = dashboard.get("/")
+        assert (
+            start.status == 200
+            and b"main.js" in start.body
+            and "default-src" in start.headers["content-security-policy"]
+        )
+        files = [path for path in STATIC.rglob("*") if path.suffix in (".js", ".css", ".svg")]
+        assert files
+        for path in files:
+            answer = dashboard.get(f"/static/{path.relative_to(STATIC)}")
+            assert answer.status == 200 and answer.body == path.read_bytes(), path
+        (machine,) = dashboard.machines()
+        assert [(one["name"], one["role"]) for one in machine["volumes"]] == [("data", "secondary")]
+        metrics = dashboard.get("/metrics")
+        assert metrics.status == 200 and b'volume="data"' in metrics.body
+        with closing(dashboard.wire()) as wire:
+            wire.sendall(
+                b"GET /api/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer "
+                + dashboard.token.encode()
+                + b"\r\n\r\n"
+            )
+            told = b""
+            while b"data:" not in told:
+                piece = wire.recv(65536)
+                assert piece, told
+                told += piece
+        assert "Traceback" not in dashboard.log.read_text()
 
 
 def test_the_generator_orders_a_boot_with_the_suite_s_own_python(root: Root) -> None:
