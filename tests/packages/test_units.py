@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -102,6 +104,38 @@ def test_the_watchdog_waits_longer_than_signs_of_life_are_apart(role: str) -> No
 def test_no_unit_begins_in_a_folder_where_a_file_may_have_the_name_of_the_volume(unit: Path) -> None:
     """Without WorkingDirectory= that is ``/``, where ``/data`` may be: then ``data`` would be ambiguous."""
     assert settings_of(unit)["WorkingDirectory"] == [str(VOLUMES)]
+
+
+def exposure(unit: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """What systemd says of it, by the file alone."""
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", *words, unit]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("*.service")), ids=lambda unit: unit.name)
+def test_each_hardening_that_a_unit_leaves_out_is_named_there_with_its_reason(unit: Path) -> None:
+    def comments(of: Path) -> str:
+        return " ".join(line.lstrip("# ") for line in of.read_text().splitlines() if line.startswith("#"))
+
+    told = comments(unit)
+    if "As of pydbt@.service" in told:
+        told += comments(UNITS / "pydbt@.service")
+    found = json.loads(exposure(unit, "--json=short").stdout)
+    left_out = {re.split("[=/]", one["name"])[0] for one in found if one["set"] is False}
+    assert len(left_out) > 5, "systemd asks about much that no program can give up"
+    # The capabilities that it keeps have their reason before their lines.
+    unexplained = {name for name in left_out - {"CapabilityBoundingSet"} if not re.search(rf"\b{name}\b", told)}
+    assert not unexplained, unexplained
+
+
+@pytest.mark.parametrize("unit", sorted(UNITS.glob("*.service")), ids=lambda unit: unit.name)
+def test_no_unit_is_more_exposed_than_the_documents_say(unit: Path) -> None:
+    text = (UNITS.parents[1] / "docs/operating/installation.md").read_text()
+    row = re.search(rf"^ *\| `{re.escape(unit.stem)}` \| ([0-9.]+) \|", text, re.MULTILINE)
+    assert row is not None, "the table of exposures has no such unit"
+    most = round(10 * float(row[1]))
+    assert exposure(unit, f"--threshold={most}").returncode == 0, exposure(unit).stdout.splitlines()[-1]
+    assert exposure(unit, f"--threshold={most - 1}").returncode, "it is less exposed: say so"
 
 
 DASHBOARD = UNITS / "pydbt-dashboard.service"
