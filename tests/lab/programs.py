@@ -126,17 +126,18 @@ class Controller:
         cable: Cable | None = None,
         outlive: bool = False,
         prefix: Sequence[str] = (),
+        tree: Path = ROOT,
     ) -> None:
         """Start it, at the far end of a cable if one is given, behind the words of a ``prefix``.
 
-        ``arguments`` are without the state directory.
+        ``arguments`` are without the state directory. ``tree``: where the program's source is, another release's for example.
         """
         self.role = {"run": "primary"}.get(str(arguments[0]), str(arguments[0]))
         self.log, self._state_dir = log, state_dir
         where = [] if state_dir is None else ["--state", str(state_dir)]
         words, environment = [*PROGRAM, *map(str, arguments), *where], _environment()
         self.process: subprocess.Popen[bytes] | Process
-        quick = loaded(environment) if _forks_controllers and not prefix else None
+        quick = loaded(environment) if _forks_controllers and not prefix and tree == ROOT else None
         with log.open("ab") as output:
             if quick is not None:
                 streams, network = (output.fileno(), output.fileno()), cable.namespace_file if cable else None
@@ -147,7 +148,7 @@ class Controller:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                cwd=ROOT,
+                cwd=tree,
                 env=environment,
                 start_new_session=True,
                 preexec_fn=heed_signals if outlive else end_with_parent,
