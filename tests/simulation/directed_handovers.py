@@ -39,7 +39,7 @@ def a_primary_that_asked_before_a_mount_counts_until_one_is_heard() -> None:
     side = Side()
     first, *_ = side._do(e.Connected(9, replace(HELLO, features=(*HELLO.features, ASKS_ROLE)), bytes(32)), 0.0)
     assert first == e.KeepGateQuestion(open=True), "written down before it is answered"
-    side.watch.gate_asked = "2026-01-02T16:18:58+00:00"
+    side.watch.note_gate_question("2026-01-02T16:18:58+00:00")
     found = why_not_promote("/dev/vdb", ReplicaState.CONSISTENT, "", lives=False, gate_asked=side.watch.gate_asked)
     assert found is not None and found.may_be_forced
     side.connects()

@@ -270,7 +270,7 @@ class Engine:
             if found is not None:
                 raise PersistFailed(str(error)) from None
             _log.warning("%s; the next start takes it for open, until its primary is heard", error)
-        self.brain.watch.handover.kept = found
+        self.brain.watch.note_handover(found)
 
     def answer_in_trouble(self, event: e.Connected, trouble: Refuse) -> Frame:
         """The one frame for a primary while this engine takes no write, for the reason ``trouble``."""
@@ -284,7 +284,7 @@ class Engine:
     def keep_gate_question(self, is_open: bool) -> None:
         """As the effect. PersistFailed: it could not be written down, and must not be answered."""
         moment = datetime.now(UTC).isoformat(timespec="seconds") if is_open else ""
-        self.brain.watch.gate_asked = moment
+        self.brain.watch.note_gate_question(moment)  # before: this process knows it also where it cannot be written
         try:
             if is_open:
                 self._in_reserve(partial(save_gate_question, self._state_dir, moment))
@@ -299,7 +299,7 @@ class Engine:
         """It was told to take its primary's place, and does not. Written down before anybody hears of it, if that is possible."""
         self.takeover = None
         found = as_of_now(OpenHandover(HandoverStage.REFUSED, takeover.listen, why=why))
-        self.brain.watch.handover.kept = found
+        self.brain.watch.note_handover(found)
         with contextlib.suppress(PersistFailed):  # this process tells it, and so does the old primary
             self._keep_handover(found)
 

@@ -227,7 +227,7 @@ class SecondaryService:
         """Wait for one item, and carry out everything that follows from it. Raises the exception that a worker died of."""
         self._options.manager.sign_of_life()
         engine, item = self._take()
-        self._watch.woke_at = woke_at()
+        self._watch.note_wake(woke_at())
         match item:
             case BaseException():
                 raise item
@@ -466,7 +466,7 @@ class SecondaryService:
         require_whole(self._options.target, report.replica.target_problem)
         peer, connections = self._engine.brain.peer, self._connections
         received_at = connections.last_received(peer) if peer is not None and connections is not None else None
-        self._watch.woke_at = woke_at()
+        self._watch.note_wake(woke_at())
         lives, has_slept = self._watch.lives(now, received_at), self._watch.has_slept_since(received_at)
         found = why_not_promote(
             str(self._options.target), self._engine.brain.replica_state, report.primary.host, lives=lives, has_slept=has_slept,

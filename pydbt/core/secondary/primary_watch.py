@@ -77,7 +77,10 @@ class PrimaryReport:
 
 
 class PrimaryWatch:
-    """Lives longer than a brain: what was heard of the primary is true of the next brain as well. Times are monotonic."""
+    """Lives longer than a brain: what was heard of the primary is true of the next brain as well. Times are monotonic.
+
+    So it is the shell's as well, which notes here what only the shell knows: the moments at which it writes something down.
+    """
 
     def __init__(
         self, known: PrimaryReport | None = None, handover: OpenHandover | None = None, gate_asked: str = ""
@@ -100,6 +103,18 @@ class PrimaryWatch:
         """When a primary asked whether it may mount the volume, and was not heard since; empty: nobody has."""
         self.woke_at: float | None = None
         """When this machine's last suspension was found to be over; None: there was none."""
+
+    def note_handover(self, found: OpenHandover | None) -> None:
+        """This change of places is written down as open; None: none is."""
+        self.handover.kept = found
+
+    def note_gate_question(self, moment: str) -> None:
+        """A primary asked at this moment whether it may mount the volume, and will be answered; empty: one was heard since."""
+        self.gate_asked = moment
+
+    def note_wake(self, woke_at: float | None) -> None:
+        """This machine's last suspension was over then; None: there was none."""
+        self.woke_at = woke_at
 
     @property
     def heard_at(self) -> float | None:

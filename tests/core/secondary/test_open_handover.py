@@ -44,7 +44,7 @@ class Side:
         effects = self.brain.handle(event, now)
         for effect in effects:
             if isinstance(effect, e.KeepHandover):
-                self.watch.handover.kept = effect.found
+                self.watch.note_handover(effect.found)
         return effects
 
     @property

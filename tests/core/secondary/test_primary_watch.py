@@ -71,12 +71,12 @@ def test_a_primary_lives_while_it_is_heard_and_no_longer() -> None:
 def test_what_a_machine_did_not_hear_while_it_was_suspended_is_no_silence(within_s: float) -> None:
     watch = PrimaryWatch()
     watch.heard(100.0)
-    watch.woke_at = 101.0  # the monotonic clock stood still
+    watch.note_wake(101.0)  # the monotonic clock stood still
     assert watch.lives(101.0 + within_s, within_s=within_s), "it is listened for as long as after a sign of life"
     assert not watch.lives(101.1 + within_s, within_s=within_s) and watch.has_slept_since()
     watch.heard(102.0)
     assert not watch.has_slept_since() and not watch.lives(102.1 + within_s, within_s=within_s)
-    watch.woke_at = 102.1 + within_s
+    watch.note_wake(102.1 + within_s)
     assert not watch.lives(watch.woke_at, within_s=within_s), "it was silent before the machine was suspended"
     assert watch.lives(watch.woke_at, watch.woke_at - 1, within_s=within_s), "in the middle of a long frame"
     watch.said_goodbye(watch.woke_at - 1)

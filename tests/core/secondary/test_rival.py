@@ -97,7 +97,7 @@ def test_after_this_machine_was_suspended_the_first_one_has_time_to_be_heard_bef
     brain = brain_of(watch)
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     brain.handle(e.Disconnected(1, "no answer for 8 hours"), 2.5)
-    watch.woke_at = 2.5
+    watch.note_wake(2.5)
     assert come(brain, COPY, 2, 2.5 + SILENT_S) == "second-primary"
     assert come(brain, ORIGINAL, 3, 2.5 + SILENT_S) == "Welcome"
     brain.handle(e.Disconnected(3, "killed"), 6.0)

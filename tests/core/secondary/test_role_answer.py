@@ -47,12 +47,12 @@ def test_a_question_is_written_down_before_it_is_answered_and_counts_until_a_pri
     play = Play(connect=False)
     first, second, *_ = play(e.Connected(9, ASKS, bytes(32)))
     assert first == e.KeepGateQuestion(open=True) and isinstance(second, e.Send)
-    play.brain.watch.gate_asked = "2026-01-02T16:18:58+00:00"
+    play.brain.watch.note_gate_question("2026-01-02T16:18:58+00:00")
     assert not play.brain.watch.lives(0.0), "to ask is no sign of a controller that runs"
     play(e.Connected(3, HELLO, bytes(32)))
     heard = play(e.FrameReceived(3, f.Ping(5)))
     assert e.KeepGateQuestion(open=False) in heard
-    play.brain.watch.gate_asked = ""
+    play.brain.watch.note_gate_question("")
     assert e.KeepGateQuestion(open=False) not in play(e.FrameReceived(3, f.Ping(6)))
 
 
