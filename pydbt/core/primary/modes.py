@@ -70,16 +70,17 @@ MODE_MOVES: dict[Mode, frozenset[Mode]] = {
     **dict.fromkeys(RESTING_MODES, RESTING_MODES | {Mode.UNSYNCHRONIZED}),
 }
 
+# A hold that is given up begins with another sweep. Whatever ends a resynchronization leads to IDLE.
 PHASE_MOVES: dict[Phase, frozenset[Phase]] = {
     Phase.IDLE: frozenset({Phase.SWEEPING}),
     Phase.SWEEPING: frozenset({Phase.ARMING, Phase.HOLDING, Phase.IDLE}),
     Phase.HOLDING: frozenset({Phase.SETTLING, Phase.LAST_SWEEP, Phase.SWEEPING, Phase.IDLE}),
-    Phase.ARMING: frozenset({Phase.SETTLING, Phase.SWEEPING, Phase.IDLE}),
+    Phase.ARMING: frozenset({Phase.SETTLING, Phase.IDLE}),
     Phase.SETTLING: frozenset({Phase.LAST_SWEEP, Phase.SWEEPING, Phase.IDLE}),
     Phase.LAST_SWEEP: frozenset({Phase.RELEASING, Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
     Phase.RELEASING: frozenset({Phase.DRAINING, Phase.SWEEPING, Phase.IDLE}),
-    Phase.DRAINING: frozenset({Phase.COMMITTING, Phase.SWEEPING, Phase.IDLE}),
-    Phase.COMMITTING: frozenset({Phase.IDLE, Phase.SWEEPING}),
+    Phase.DRAINING: frozenset({Phase.COMMITTING, Phase.IDLE}),
+    Phase.COMMITTING: frozenset({Phase.IDLE}),
 }
 
 # Modes in which a resynchronization may be under way; each snapshot is made by one.

@@ -174,7 +174,7 @@ class State:
         """For the brain alone."""
         if phase is self.phase:
             return
-        assert phase in PHASE_MOVES[self.phase] or phase is Phase.IDLE, f"{self.phase} -> {phase}"
+        assert phase in PHASE_MOVES[self.phase], f"{self.phase} -> {phase}"
         self.effects.log("debug", f"phase {self.phase} -> {phase}")
         self.phase, self.phase_since = phase, self.now
 
