@@ -23,6 +23,7 @@ from pydbt.core.errors import MachineError
 from pydbt.kernel.btf import Btf
 from pydbt.kernel.code_cache import Kernel
 from pydbt.kernel.limits import reason_in
+from pydbt.posix.reading import read_at_most
 
 _BOOT = Path("/boot")
 _MODULES = Path("/usr/lib/modules")
@@ -70,10 +71,11 @@ def installed_kernel(image: Path) -> tuple[Kernel, Btf]:
 def _read(image: Path) -> bytes:
     """The whole file. A pipe would be waited for, and a device may have no end: what is no file is an OSError."""
     with open(os.open(image, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(image))
-        content = file.read(_IMAGE_BYTES_MAX + 1)
-    if len(content) > _IMAGE_BYTES_MAX:
+        content = read_at_most(file.read, _IMAGE_BYTES_MAX, min(status.st_size, _IMAGE_BYTES_MAX))
+    if content is None:
         raise OSError(errno.EFBIG, f"it is larger than {_IMAGE_BYTES_MAX >> 20} MiB", str(image))
     return content
 
@@ -105,11 +107,14 @@ def _unpacked(content: bytes) -> bytes:
         return payload
     for magic, unpack in _UNPACK.items():
         if payload.startswith(magic):
-            return unpack(payload)
+            content = unpack(payload)
+            if content is None or len(content) > _UNPACKED_BYTES_MAX:
+                raise ValueError(f"its kernel is larger than {_UNPACKED_BYTES_MAX >> 20} MiB")
+            return content
     raise ValueError(f"its kernel is compressed in a way that pydbt does not know ({payload[:4].hex()})")
 
 
-def _by_lz4(packed: bytes) -> bytes:
+def _by_lz4(packed: bytes) -> bytes | None:
     """The format of `lz4 -l`, which Python's libraries do not read."""
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as said:
         given.write(packed[:-_SIZE_BYTES])
@@ -120,24 +125,28 @@ def _by_lz4(packed: bytes) -> bytes:
             raise ValueError("it is compressed with lz4, and there is no program lz4 here: install lz4") from None
         with process:
             assert process.stdout is not None
-            content = process.stdout.read(_UNPACKED_BYTES_MAX)
-            if len(content) == _UNPACKED_BYTES_MAX:
+            content = read_at_most(process.stdout.read, _UNPACKED_BYTES_MAX)
+            if content is None:
                 process.kill()
-                return content
+                return None
         said.seek(0)
         if process.returncode:
             raise ValueError(f"lz4 does not unpack it: {reason_in(said.read().decode(errors='replace'))}")
     return content
 
 
-# Where a stream ends tells most of them; the size of the kernel follows it.
+def _by_zstd(packed: bytes) -> bytes | None:
+    reader = zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(packed[:-_SIZE_BYTES])
+    return read_at_most(reader.read, _UNPACKED_BYTES_MAX)
+
+
+# Where a stream ends tells some of them; the size of the kernel follows it.
 _SIZE_BYTES = 4
-_UNPACK: dict[bytes, Callable[[bytes], bytes]] = {
-    b"\x1f\x8b": lambda packed: zlib.decompressobj(31).decompress(packed, _UNPACKED_BYTES_MAX),
-    b"\xfd7zXZ\0": lambda packed: lzma.LZMADecompressor().decompress(packed, _UNPACKED_BYTES_MAX),
-    b"\x28\xb5\x2f\xfd": lambda packed: (
-        zstandard.ZstdDecompressor(max_window_size=1 << 31).stream_reader(packed).read(_UNPACKED_BYTES_MAX)
-    ),
+# None, or more than the most: it is too large.
+_UNPACK: dict[bytes, Callable[[bytes], bytes | None]] = {
+    b"\x1f\x8b": lambda packed: zlib.decompressobj(31).decompress(packed, _UNPACKED_BYTES_MAX + 1),
+    b"\xfd7zXZ\0": lambda packed: lzma.LZMADecompressor().decompress(packed, _UNPACKED_BYTES_MAX + 1),
+    b"\x28\xb5\x2f\xfd": _by_zstd,
     b"\x02\x21\x4c\x18": _by_lz4,
 }
 

@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from pydbt.posix.reading import read_at_most
+
 OPEN_OWN = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open a file of this program: a symbolic link in its place is an error and not followed, a pipe is not waited for."""
 _WRITABLE_BY_OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -74,12 +76,13 @@ def _content(descriptor: int, path: str | os.PathLike[str], bytes_max: int) -> t
             raise OSError(errno.EINVAL, _NOT_REGULAR, str(path))
         if status.st_uid not in own_users():
             raise _OfAnother(status)
-        with open(descriptor, "rb", closefd=False) as file:
-            # It may grow meanwhile.
-            content = file.read(bytes_max + 1) if status.st_size <= bytes_max else None
+        content = None
+        if status.st_size <= bytes_max:
+            with open(descriptor, "rb", closefd=False) as file:
+                content = read_at_most(file.read, bytes_max, status.st_size)  # it may grow meanwhile
     finally:
         os.close(descriptor)
-    if content is None or len(content) > bytes_max:
+    if content is None:
         raise OSError(errno.EFBIG, f"it is larger than {bytes_max >> 20} MiB", str(path))
     return content, status
 
