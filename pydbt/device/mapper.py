@@ -153,7 +153,7 @@ def _text(table: Table) -> str:
 def _suspender(*words: str) -> None:
     """Run the suspender. It has no time limit, because a file system that is frozen writes out its dirty data."""
     program = str(Path(__file__).with_name("suspender.py"))
-    run_command(sys.executable, "-I", "-S", program, *words, own_session=True, name="device-mapper", patience_s=None)
+    run_command(sys.executable, "-I", "-S", program, *words, name="device-mapper", patience_s=None)
 
 
 def remove_device(name: str) -> None:

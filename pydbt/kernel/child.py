@@ -14,6 +14,7 @@ from typing import Any
 from pydbt.core import errors
 from pydbt.core.errors import MachineError, PydbtError, ShortNow
 from pydbt.kernel.limits import reason_in, shortage, why_loader_ended
+from pydbt.posix.tool import run_tool
 
 
 def child_words(module: str, *arguments: str) -> list[str]:
@@ -57,15 +58,8 @@ def ask_child(module: str, request: Mapping[str, object], timeout_s: float, call
     (``limits.shortage``) for memory, or else MachineError.
     """
     try:
-        done = subprocess.run(
-            child_words(module),
-            cwd="/",
-            input=json.dumps(request),
-            env=child_environment(),
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=timeout_s,
+        done = run_tool(
+            child_words(module), json.dumps(request), child_environment(), timeout_s, cwd="/", errors="replace"
         )
     except subprocess.TimeoutExpired:
         raise ShortNow(f"{called} took longer than {timeout_s:g} s") from None

@@ -107,10 +107,10 @@ def _unpacked(content: bytes) -> bytes:
         return payload
     for magic, unpack in _UNPACK.items():
         if payload.startswith(magic):
-            content = unpack(payload)
-            if content is None or len(content) > _UNPACKED_BYTES_MAX:
+            kernel = unpack(payload)
+            if kernel is None or len(kernel) > _UNPACKED_BYTES_MAX:
                 raise ValueError(f"its kernel is larger than {_UNPACKED_BYTES_MAX >> 20} MiB")
-            return content
+            return kernel
     raise ValueError(f"its kernel is compressed in a way that pydbt does not know ({payload[:4].hex()})")
 
 

@@ -18,3 +18,8 @@ def test_a_program_that_is_missing_or_fails_is_told_in_one_sentence():
         run_command("nonsense")
     with pytest.raises(CommandFailed, match=r"^the other failed: last words$"):
         run_command("sh", "-c", "echo first words >&2; echo last words >&2; exit 1", name="the other")
+
+
+def test_one_that_a_signal_ended_is_told_by_the_signal():
+    with pytest.raises(CommandFailed, match=r"^sh was killed by signal 9$"):
+        run_command("sh", "-c", "kill -KILL $$")

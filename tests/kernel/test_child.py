@@ -20,7 +20,7 @@ def machine() -> None:
 
 def asked(monkeypatch: pytest.MonkeyPatch, **ended: Any) -> Any:
     done = SimpleNamespace(**{"returncode": 0, "stdout": "", "stderr": "", **ended})
-    monkeypatch.setattr(child.subprocess, "run", lambda *_, **__: done)
+    monkeypatch.setattr(child, "run_tool", lambda *_, **__: done)
     return ask_child("a.module", {}, 60, "compiling them").result()
 
 
@@ -49,6 +49,6 @@ def test_one_that_takes_too_long_may_be_asked_again(monkeypatch: pytest.MonkeyPa
     def late(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", 60)
 
-    monkeypatch.setattr(child.subprocess, "run", late)
+    monkeypatch.setattr(child, "run_tool", late)
     with pytest.raises(ShortNow, match=r"^compiling them took longer than 60 s$"):
         ask_child("a.module", {}, 60, "compiling them")

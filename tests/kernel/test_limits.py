@@ -76,7 +76,7 @@ def test_a_loader_that_was_killed_ends_in_a_sentence_about_memory(
 ) -> None:
     monkeypatch.setattr(limits, "memory_limit_bytes", lambda *_: None)
     killed = SimpleNamespace(returncode=-9, stdout="", stderr="")
-    monkeypatch.setattr(child.subprocess, "run", lambda *_, **__: killed)
+    monkeypatch.setattr(child, "run_tool", lambda *_, **__: killed)
     monkeypatch.setattr(capture, "_remove_incomplete", lambda _: None)
     monkeypatch.setattr(capture.os, "geteuid", lambda: 0)
     with pytest.raises(ShortNow, match=r"compiler was killed.*memory is short.*not enough memory"):
