@@ -26,6 +26,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pydbt.kernel.code_cache import FOLDER
@@ -71,32 +72,32 @@ class Pair:
             machine.close()
 
 
-def boot_both(machines: Sequence[QemuMachine], *, outlive: bool = False) -> None:
-    """Both at once, with the project as it is now."""
+def boot_both(machines: Sequence[QemuMachine], *, outlive: bool = False, compile_there: bool = False) -> None:
+    """Both at once, with the project as it is now; with its programs compiled here, or not compiled at all."""
     # Started from this thread: a machine ends with the thread that started it.
     for machine in machines:
         machine.start(outlive=outlive)
     with ThreadPoolExecutor(2) as pool:
         try:
-            list(pool.map(_ready, machines))
+            list(pool.map(partial(_ready, compile_there=compile_there), machines))
         except BaseException:  # a person's Ctrl-C too: nobody waits for a machine that nobody wants
             for machine in machines:
                 machine.close()
             raise
 
 
-def _ready(machine: QemuMachine) -> None:
+def _ready(machine: QemuMachine, compile_there: bool) -> None:
     machine.until_up()
     machine.put_project()
     _put_identity(machine)
-    if machine.name == "primary" and not FULL:
+    if not compile_there and (FULL or machine.name == "primary"):
         _put_programs(machine)
 
 
 def _put_programs(machine: QemuMachine) -> None:
     """What its first start would compile, which takes minutes on an emulated processor.
 
-    It is used there where the same compiler is installed here and there. In the full lane the machines compile by themselves.
+    It is used there where the same compiler is installed here and there. A secondary that takes over needs it as well.
     """
     folder = machine.image.folder / "programs"
     compile_ahead(machine.image.kernel, folder)
@@ -138,11 +139,13 @@ def pair(
     systemd: bool = False,
     packages: tuple[str, ...] = (),
     line: str = "",
+    compile_there: bool = False,
     keep_logs: Path | None = None,
 ) -> Iterator[Pair]:
     """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles.
 
-    ``packages``: what they have installed besides. ``line``: of their kernel, else the suite's own.
+    ``packages``: what they have installed besides. ``line``: of their kernel, else the suite's own. ``compile_there``: their first
+    start compiles the programs, for minutes.
     """
     if chosen().name != "qemu":
         if volatile or packages or line:
@@ -157,7 +160,7 @@ def pair(
         both = make_machines(built, folder, sockets, disks, volatile=volatile, systemd=systemd)
         machines = Pair(*both)
         try:
-            boot_both(both)
+            boot_both(both, compile_there=compile_there)
             yield machines
             machines.check_healthy()
         finally:

@@ -39,7 +39,7 @@ def steps() -> list[tuple[str, str, str]]:
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Pair]:
     """Two machines with the package in root's folder, and not installed."""
-    with pair({"data": SIZE_BYTES}, systemd=True) as machines:
+    with pair({"data": SIZE_BYTES}, systemd=True, compile_there=True) as machines:
         for machine in machines.both:
             machine.run("rm -f /usr/local/bin/controller /usr/local/bin/pydbt")
             machine.put(built(), f"/root/{built().name}")

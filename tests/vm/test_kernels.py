@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kernels
 
 @pytest.fixture(params=WHOLE)
 def machines_of_a_line(request: pytest.FixtureRequest) -> Iterator[tuple[str, Pair]]:
-    with pair({"data": 256 * MIB}, line=request.param) as both:
+    with pair({"data": 256 * MIB}, line=request.param, compile_there=True) as both:
         yield request.param, both
 
 
