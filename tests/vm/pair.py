@@ -144,8 +144,8 @@ def pair(
 ) -> Iterator[Pair]:
     """Both booted, with fresh disks; gone at the end, whatever happened. ``keep_logs`` gets their consoles.
 
-    ``packages``: what they have installed besides. ``line``: of their kernel, else the suite's own. ``compile_there``: their first
-    start compiles the programs, for minutes.
+    ``packages``: what they have installed besides. ``line``: of their kernel, else the suite's own. ``compile_there``: their
+    first start compiles the programs, for minutes.
     """
     if chosen().name != "qemu":
         if volatile or packages or line:
