@@ -17,7 +17,7 @@ NUMBERS = st.lists(st.integers(-(1 << 40), 1 << 40) | st.integers(0, 9), max_siz
 
 
 @given(NUMBERS, NUMBERS)
-def test_what_is_among_others_is_what_numpy_says(numbers: np.ndarray, others: np.ndarray) -> None:
+def test_among_and_distinct_answer_as_numpy_does(numbers: np.ndarray, others: np.ndarray) -> None:
     assert among(numbers, others).tolist() == np.isin(numbers, others).tolist()
     assert distinct(numbers).tolist() == np.unique(numbers).tolist()
 

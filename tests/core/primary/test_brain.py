@@ -174,7 +174,7 @@ def test_an_acknowledgement_counts_the_time_that_each_write_had_waited_for_it() 
 
 
 @pytest.mark.parametrize("reason", ["lost", "no room", "stranger", "full"])
-def test_what_the_log_cannot_have_halts_replication_and_is_resynchronized(reason: str) -> None:
+def test_a_write_that_the_log_cannot_take_halts_replication_and_is_resynchronized(reason: str) -> None:
     shell = in_sync(log_slots=4)
     before = shell.brain.state.statistics.resyncs
     if reason == "lost":
@@ -222,7 +222,7 @@ def test_a_lost_connection_makes_everything_on_its_way_pending_and_it_is_connect
     assert shell.brain.mode is Mode.UNSYNCHRONIZED and not shell.brain.status(shell.now).connected
 
 
-def test_a_connection_lost_before_anything_was_under_way_is_told_all_the_same() -> None:
+def test_a_connection_lost_before_anything_was_under_way_is_still_logged() -> None:
     shell = Shell(scan_used=False)
     shell.feed(ev.PauseAsked())
     shell.brain.link.connected(0.0)
@@ -299,7 +299,7 @@ def test_another_secondarys_name_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_what_a_verification_finds_is_copied_whoever_asked_and_counts_as_out_of_sync_until_then(repair: bool) -> None:
+def test_a_difference_found_by_a_verification_is_copied_and_counts_as_out_of_sync_until_then(repair: bool) -> None:
     shell = in_sync()
     shell.differs = {9}
     everything = Runs(np.array([0]), np.array([64]))
@@ -337,7 +337,7 @@ def test_free_space_that_was_never_copied_is_filled_in_by_a_verification_and_is_
     assert not shell.brain.state.left_out.blocks.any() and not shell.brain.state.taints
 
 
-def test_what_the_first_copy_leaves_out_is_known() -> None:
+def test_the_blocks_that_the_first_copy_leaves_out_are_known() -> None:
     shell = Shell()
     shell.feed(ev.UsedBlocks(Runs(np.array([0, 10]), np.array([4, 2])), "some"))
     assert shell.brain.state.left_out.blocks.extents().blocks().tolist() == [*range(4, 10), *range(12, 64)]

@@ -70,7 +70,7 @@ def test_a_secondary_that_has_all_it_ever_told_of_is_trusted_and_remembered(prog
     assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.state.replica.scanned
 
 
-def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_put_back_and_written_down_at_once():
+def test_a_secondary_put_back_behind_this_runs_acknowledgements_is_noticed_and_that_is_saved_at_once():
     brain = Primary(KNOWN, 0.0)
     brain.handle(told(100), 0.0)
     acknowledged(brain, 180)
@@ -146,7 +146,7 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     assert not any(isinstance(effect, ev.ZeroQuiet) for effect in effects), "the map on disk is not written anew"
 
 
-def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
+def test_a_reading_of_an_unsettled_block_is_dropped_when_replication_halts():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
     brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)

@@ -39,7 +39,9 @@ def test_the_remembered_era_bounds_what_is_compared_when_nothing_speaks_against_
         (KEPT, NOW, REPLICA, ("an unknown operation wrote",), "tainted besides (an unknown operation wrote)"),
     ],
 )
-def test_whatever_is_off_everything_is_compared_for_a_reason_in_words(kept, now, replica, taints, reason) -> None:
+def test_any_disagreement_about_the_era_compares_everything_and_the_reason_is_named(
+    kept, now, replica, taints, reason
+) -> None:
     assert reason in why_everything(kept, now, replica, taints)
 
 

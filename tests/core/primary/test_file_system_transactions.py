@@ -263,7 +263,7 @@ def test_while_it_is_not_certain_what_is_in_flight_no_commit_has_completed() -> 
     assert story.told() == ("7", "7")
 
 
-def test_what_is_held_stays_known_when_the_stream_ends_and_is_unknown_from_the_next_resynchronization_on() -> None:
+def test_the_held_transaction_stays_known_when_the_stream_ends_and_is_unknown_from_the_next_resync_on() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
     story.acknowledge(1)
@@ -368,7 +368,7 @@ def test_a_completion_that_was_never_shown_is_no_commit() -> None:
     assert state.in_flight.empty and brain.transactions.newest is newest
 
 
-def test_what_was_told_of_another_file_system_is_forgotten_with_it() -> None:
+def test_the_transactions_of_a_replaced_file_system_are_forgotten_with_it() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), done=(ended(0, 48211, 1), ended(2, 48212, 2)))
     story.acknowledge(2)
@@ -487,7 +487,7 @@ def test_a_secondary_is_told_the_newest_that_it_will_hold_at_its_position_and_no
     assert tellable() is None
 
 
-def test_what_is_lost_is_known_to_a_secondary_that_is_added_later() -> None:
+def test_a_lost_commit_is_known_to_a_secondary_that_is_added_later() -> None:
     """The one that saw it may be removed, and it is not committed by that."""
     first, later = LostCommits(), LostCommits()
     first.add(NamedTransaction("8", 8, None, 1.0, 8, 3, 8), "a write of it failed")

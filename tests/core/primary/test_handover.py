@@ -183,7 +183,7 @@ def reachable(*, hasty: bool = False) -> set[Both]:
     return seen
 
 
-def test_whatever_is_lost_at_whatever_moment_there_are_never_two_primaries() -> None:
+def test_a_message_lost_at_any_moment_never_leaves_two_primaries() -> None:
     seen = reachable()
     assert not [both for both in seen if both.alpha_primary and both.beta_primary]
     assert any(both.beta_primary and both.step is Step.OVER for both in seen), "it can come to its end"

@@ -78,7 +78,7 @@ def test_why_there_is_no_order_to_mark_is_told_and_whether_that_passes() -> None
     assert "a disk was away" in found["taint"].why and not found["taint"].lasting
 
 
-def test_what_is_uncertain_is_counted_and_hurried_for_a_while() -> None:
+def test_uncertain_bytes_are_counted_and_settled_in_a_hurry_for_a_while() -> None:
     state = normal()
     marks = Marks(state)
     assert marks.certain and not marks.uncertain_bytes and not marks.awaited

@@ -69,7 +69,7 @@ def test_one_that_comes_back_before_the_map_with_all_it_lacks_is_on_disk_is_not_
     assert [e.replica for e in taken_effects(state) if isinstance(e, RememberReplica)] == ["other"]
 
 
-def test_that_there_is_an_image_to_go_back_to_is_known_even_where_ours_is_a_first_copy_still() -> None:
+def test_an_earlier_image_to_go_back_to_is_known_even_during_our_first_copy() -> None:
     state, recognition = known(initial=True)
     recognition.connected(said())
     assert state.replica.state == "inconsistent" and state.replica.goes_back

@@ -179,7 +179,7 @@ def test_overlapping_failed_and_unstable_writes_unsettle_their_blocks() -> None:
     }
 
 
-def test_what_is_heard_of_late_is_in_doubt_since_it_happened_and_read_as_soon_as_anything_else() -> None:
+def test_a_write_that_is_captured_late_is_unsettled_since_it_happened_and_read_as_soon_as_any_other() -> None:
     """The controller had stood still, and the records lay in the ring."""
     state = state_of(mode=Mode.NORMAL)
     settler = Settler(state)
@@ -248,7 +248,7 @@ def test_more_of_them_than_anybody_would_wait_for_count_for_nobody(monkeypatch: 
     assert state.left_out.blocks.extents().blocks().tolist() == list(range(20, 26))
 
 
-def test_what_is_sent_of_free_space_is_known_to_the_secondary() -> None:
+def test_a_block_of_free_space_that_is_sent_is_not_left_out_any_more() -> None:
     state, settler = unsettled_state(2)
     state.left_out.add(runs((0, 8)))
     settler.advance(2.0, hurry=False)

@@ -38,7 +38,7 @@ def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_bloc
 
 
 @pytest.mark.parametrize("scanned", [False, True])
-def test_what_it_lacks_is_what_the_status_tells(scanned: bool) -> None:
+def test_the_shortage_has_the_figures_of_the_status(scanned: bool) -> None:
     config = PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7, initial=False, scan_used=not scanned)
     brain = Primary(config, 0.0)
     brain.state.tracker.pending.set_blocks(np.array([3, 4, 9]))

@@ -158,7 +158,7 @@ def test_a_secondary_that_comes_back_is_compared_there_again() -> None:
     assert state.replica.take_doubtful().tolist() == [5, 6, 7]
 
 
-def test_what_is_staged_counts_although_the_image_lacks_a_block() -> None:
+def test_staged_blocks_count_although_the_image_lacks_a_block() -> None:
     """Once the target has taken the block, a promotion would go back to that image."""
     state, recognition = known()
     recognition.connected(replace(said(), state="inconsistent"))
@@ -171,7 +171,7 @@ def test_what_is_staged_counts_although_the_image_lacks_a_block() -> None:
     assert state.rolled_back is None
 
 
-def test_what_was_told_ends_with_the_next_welcome() -> None:
+def test_the_unwritable_blocks_are_forgotten_with_the_next_welcome() -> None:
     state, recognition = known()
     recognition.cannot_write(Unwritable(runs((5, 2)), 4096))
     recognition.connected(said())
@@ -191,7 +191,7 @@ def test_between_the_welcome_and_the_word_on_them_they_count_as_before() -> None
     assert {5, 6} <= set(brain.unsynchronized_map().extents().blocks().tolist())
 
 
-def test_one_whose_image_is_in_pieces_is_not_called_usable_by_a_word_of_its_own() -> None:
+def test_a_secondary_whose_image_is_in_pieces_is_not_called_usable_by_its_report_alone() -> None:
     state, recognition = known()
     recognition.replica_says(Ack(0, replica_state=INCONSISTENT, progress=7000))
     assert state.replica.state == "inconsistent" and not state.replica.goes_back and state.replica.progress == 7000

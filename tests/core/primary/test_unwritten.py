@@ -22,7 +22,7 @@ def test_it_is_asked_for_once_and_counts_when_it_was_answered() -> None:
     assert not unwritten.waits and unwritten.taints == ()
 
 
-def test_what_is_known_meanwhile_is_asked_for_anew_and_nothing_counts_before_that() -> None:
+def test_an_answer_that_comes_during_a_write_asks_for_another_write_and_none_counts_before_that() -> None:
     unwritten = Unwritten()
     unwritten.add("one")
     unwritten.take()

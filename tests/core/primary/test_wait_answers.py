@@ -67,7 +67,7 @@ def test_blocks_that_the_target_does_not_take_end_it_unless_it_has_time() -> Non
         assert story.answered() == GOOD, "the target took them"
 
 
-def test_what_is_still_on_its_way_comes_first() -> None:
+def test_writes_that_are_still_on_their_way_are_waited_for_first() -> None:
     story = Story()
     story.state.unreadable.add(np.array([4]), 0.0)
     story.state.acknowledged = 2

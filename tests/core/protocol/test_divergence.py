@@ -25,7 +25,7 @@ def test_a_side_tells_everything_that_is_known_of_it() -> None:
     )
 
 
-def test_what_is_not_known_is_called_so_and_never_0() -> None:
+def test_an_unknown_figure_is_called_unknown_and_never_0() -> None:
     words = str(Divergence())
     assert words.startswith("the other side: last common write not known") and "an unknown number of MiB" in words
     assert str(Divergence(device="/dev/vdb")).startswith("a host that is not known (/dev/vdb)")

@@ -109,7 +109,7 @@ def test_the_last_block_of_a_target_may_be_short() -> None:
     assert blocks.length_bytes(7) == 1536 and blocks.is_whole(7)
 
 
-def test_what_the_target_takes_leaves_the_set_and_the_rest_is_tried_in_turn() -> None:
+def test_a_block_that_the_target_takes_leaves_the_set_and_the_others_are_tried_in_turn() -> None:
     blocks = kept(2, 5, 6)
     blocks.unsaved = False
     assert blocks.runs().blocks().tolist() == [2, 5, 6] == blocks.to_try()

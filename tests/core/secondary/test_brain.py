@@ -142,7 +142,7 @@ def test_a_direct_batch_is_acknowledged_after_a_sync():
 
 
 @pytest.mark.parametrize("kind", [1, 2])
-def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_acknowledged_zeros_too(kind):
+def test_a_direct_write_is_counted_in_the_state_file_before_it_is_acknowledged_and_so_are_zeros(kind):
     play = Play(hello=ASKS)
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))
@@ -252,7 +252,7 @@ def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
     assert not play.frame(stream(11, 12))
 
 
-def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
+def test_a_busy_secondary_sends_an_acknowledgement_in_time_not_to_be_taken_for_dead():
     play = Play()
     play.frame(stream(11, 12))
     assert play.brain.deadline() <= ACK_INTERVAL_S

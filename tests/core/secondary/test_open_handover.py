@@ -118,7 +118,7 @@ def test_this_side_has_given_its_place_until_a_primary_is_heard() -> None:
 
 
 @pytest.mark.parametrize("stage", HandoverStage)
-def test_whatever_is_open_ends_with_a_primary_that_goes_on(stage: HandoverStage) -> None:
+def test_an_open_change_of_places_ends_with_a_primary_that_goes_on(stage: HandoverStage) -> None:
     watch = HandoverWatch(OpenHandover(stage, OTHER))
     assert watch.ends(1, f.Ping(1), 0.0) and not watch.ends(1, FINAL, 0.0) and not watch.ends(1, f.Bye(""), 0.0)
 
@@ -171,6 +171,6 @@ def test_each_is_a_sentence_with_what_to_do(found: OpenHandover, words: tuple[st
         {**GIVEN.to_values(), "why": 7},
     ],
 )
-def test_what_is_no_change_of_places_is_none(values: object) -> None:
+def test_values_that_are_no_change_of_places_are_refused(values: object) -> None:
     with pytest.raises(ValueError):
         OpenHandover.from_values(values)

@@ -68,7 +68,7 @@ def test_a_primary_lives_while_it_is_heard_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize("within_s", [SIGN_OF_LIFE_S, 3.0])
-def test_what_a_machine_did_not_hear_while_it_was_suspended_is_no_silence(within_s: float) -> None:
+def test_the_time_in_which_a_machine_was_suspended_is_no_silence_of_the_primary(within_s: float) -> None:
     watch = PrimaryWatch()
     watch.heard(100.0)
     watch.woke_at = 101.0  # the monotonic clock stood still
@@ -151,7 +151,7 @@ def test_numbers_of_another_epoch_tell_nothing() -> None:
     assert watch.report(0.0).as_of == ""
 
 
-def test_what_was_heard_outlives_the_brain_and_comes_back_from_json() -> None:
+def test_the_primarys_report_outlives_the_brain_and_comes_back_from_json() -> None:
     watch = PrimaryWatch()
     connected(watch).handle(e.FrameReceived(1, TOLD), 1.0)
     Secondary(SecondaryConfig(SIZE), RECORD, Recovery(RECORD), StagedBlocks(), 2.0, watch)

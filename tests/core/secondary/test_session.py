@@ -159,7 +159,7 @@ def test_batches_are_acknowledged_up_to_the_first_that_has_not_ended() -> None:
     assert here.ended_batches == 5
 
 
-def test_what_waits_is_taken_up_in_its_order_and_what_came_back_first() -> None:
+def test_waiting_frames_are_taken_up_in_their_order_and_returned_ones_first() -> None:
     here = session(BEGIN)
     here.defer(f.Ping(1))
     here.defer_first(f.Ping(0))

@@ -75,7 +75,7 @@ def test_another_image_is_of_no_transaction_that_was_told_before(epoch: int, seq
     assert told(watch) == (None, "48211")
 
 
-def test_what_an_earlier_run_of_the_primary_told_is_never_reached_by_a_later_one() -> None:
+def test_a_transaction_told_by_an_earlier_run_of_the_primary_is_never_reached_by_a_later_run() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)
     watch.told(TWO, 8, 6.0)

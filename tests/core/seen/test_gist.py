@@ -91,7 +91,7 @@ def test_each_change_that_a_person_would_see_is_news(change: dict[str, Any]) -> 
     assert gist(seen(**one)) != gist(seen(**other))
 
 
-def test_what_is_on_the_wire_is_news_in_steps() -> None:
+def test_bytes_on_the_wire_are_news_in_steps() -> None:
     assert gist(seen(wire=5 * MIB)) != gist(seen(wire=6 * MIB)) and gist(seen(wire=None)) != gist(seen(wire=1.0))
     assert gist(seen(wire=90.0)) == gist(seen(wire=300.0)), "heartbeats"
 

@@ -51,7 +51,7 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"gate": {"outcome": "silent", "words": "h:1"}}, "not mounted, because a secondary did not answer: h:1"),
     ],
 )
-def test_what_keeps_the_replica_from_following_is_on_the_line(changes: dict[str, object], words: str) -> None:
+def test_the_reason_why_the_replica_does_not_follow_is_on_the_line(changes: dict[str, object], words: str) -> None:
     behind = {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": MIB, "lag_seconds": None}
     told = line(**{**behind, **changes})
     assert words in told and "behind by 1.0 MiB" in told

@@ -50,7 +50,7 @@ def block(kind: bytes, content: bytes, *, size: int | None = None, checksum: int
     return struct.pack("<4sIII", *head) + packed
 
 
-def test_what_is_read_is_what_was_written() -> None:
+def test_a_recording_is_read_as_it_was_written() -> None:
     begin, names, some, end = read(recording(BEGIN, NAMES, SOME, TraceEnd(3, True)))
     assert (begin, names, end) == (BEGIN, NAMES, TraceEnd(3, True))
     assert isinstance(some, np.ndarray) and (some == SOME).all()

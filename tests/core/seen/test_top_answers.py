@@ -27,7 +27,7 @@ def test_the_newest_event_is_first_and_their_number_is_bounded() -> None:
     assert shown[:2] == ["newest events", "  t29  in_sync: x"] and len(shown) == 1 + EVENTS_SHOWN
 
 
-def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
+def test_the_busiest_writer_is_first_and_an_unknown_rate_is_called_unknown() -> None:
     slow = {"name": "cron", "process": 3, "written_rate_bytes": 1024, "dirtied_rate_bytes": 0, "group": "cron.service"}
     fast = {"name": "dd", "written_rate_bytes": 1 << 20}
     shown = lines(

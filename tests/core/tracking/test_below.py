@@ -73,7 +73,7 @@ def test_a_table_is_known_by_its_rows_and_named_by_its_kinds() -> None:
         (mapped(n9=CRYPT, n0=LINEAR), mapped(n9=CRYPT)),
     ],
 )  # fmt: skip
-def test_what_a_merge_can_have_changed_below_shows_afterwards(before: Below, now: Below) -> None:
+def test_a_merge_that_can_have_changed_the_content_below_shows_afterwards(before: Below, now: Below) -> None:
     reason = change_at_rest(before, now)
     assert "vg-n" in reason
     assert not change_at_rest(now, now) and not change_at_rest(before, before)

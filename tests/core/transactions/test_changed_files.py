@@ -34,7 +34,7 @@ def test_the_extents_in_inodes_are_found_with_the_time_of_their_change() -> None
     ]
 
 
-def test_what_is_no_inode_with_extents_of_this_volume_is_left_out() -> None:
+def test_an_inode_without_extents_of_this_volume_is_left_out() -> None:
     table = b"".join(
         (
             inode(11, (50, 3), depth=1),

@@ -160,7 +160,7 @@ def test_the_journal_is_found_by_extents_and_by_the_old_block_map(block_bytes: i
     assert image.names() == [(str(number), "committed", True) for number in range(7, 67)]
 
 
-def test_what_was_written_back_is_listed_and_not_replayed() -> None:
+def test_a_transaction_that_was_written_back_is_listed_and_not_replayed() -> None:
     built = Jbd2Builder(block_count=40)
     image = Ext4Image(built)
     for _ in range(15):
@@ -279,7 +279,7 @@ def test_a_hole_in_an_xfs_log_ends_it() -> None:
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_what_stands_behind_a_damaged_record_of_an_xfs_log_is_not_called_whole(missing: bool) -> None:
+def test_a_transaction_behind_a_damaged_record_of_an_xfs_log_is_not_called_whole(missing: bool) -> None:
     built = XfsBuilder(log_sectors=2048)
     for tid in range(50):
         built.tail = built.cycle << 32 | built.sector if tid == 10 else built.tail

@@ -164,7 +164,7 @@ def test_a_map_that_cannot_be_written_zeroes_nothing():
     )
 
 
-def test_what_one_cannot_have_is_named_to_those_that_follow_before_they_get_it():
+def test_writes_that_one_secondary_misses_get_a_new_name_that_the_others_hear_before_they_get_them():
     fanout = fanout_of(True, False)
     effects = fanout.handle(written(5), 0.1)
     names = kinds(effects)
@@ -316,7 +316,7 @@ def test_a_block_that_one_secondary_lacks_for_good_is_not_merely_on_its_way_beca
     assert fanout.lacking_bytes() == (3 * 4096, 2 * 4096)
 
 
-def test_what_several_lack_is_told_with_one_union_of_their_maps(monkeypatch) -> None:
+def test_the_bytes_that_several_secondaries_lack_are_counted_with_one_union_of_their_maps(monkeypatch) -> None:
     fanout, made = fanout_of(True, True), []
     right = Primary.out_of_sync_map
     monkeypatch.setattr(
