@@ -143,7 +143,7 @@ def test_the_snapshots_of_the_run_itself_are_no_change(machine: Machine) -> None
     assert "vg-data" in changed_since(kept(watch), DEVICE)
 
 
-def test_what_cannot_be_looked_at_is_not_called_unchanged_and_ends_no_run(machine: Machine, caplog: Any) -> None:
+def test_a_failed_look_below_is_not_called_unchanged_and_ends_no_run(machine: Machine, caplog: Any) -> None:
     state = kept(BelowWatch(DEVICE, STATE))
     machine.fails = True
     watch = BelowWatch(DEVICE, state)

@@ -218,7 +218,9 @@ def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_end(run: Run, monke
     answers.set()
 
 
-def test_who_asks_while_another_one_waits_for_the_disk_is_told_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_while_another_one_waits_for_the_disk_is_answered_with_busy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keeper = run.begin()
     monkeypatch.setattr(history_module, "HISTORY_TURN_S", 0.0)
     with keeper._reading, pytest.raises(BusyError):

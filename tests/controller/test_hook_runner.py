@@ -67,7 +67,7 @@ def test_the_hook_of_the_name_and_the_one_of_all_are_both_run_in_order(folder: P
     assert out.read_text().splitlines() == ["any started", "own in-sync", "any in-sync"]
 
 
-def test_what_does_not_fit_is_dropped_and_counted_and_the_next_hook_is_told(
+def test_hooks_that_do_not_fit_are_dropped_and_the_next_hook_gets_their_count(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     go, out = folder / "go", folder / "out"

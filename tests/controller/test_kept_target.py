@@ -128,7 +128,7 @@ def test_a_failed_run_is_narrowed_to_its_bad_blocks_and_the_rest_is_written(
     assert disk.tries == 0 and seen(target, 3, 1) == b"a" * BLOCK, "later writes go there at once"
 
 
-def test_what_is_kept_is_saved_after_the_target_is_synced_and_only_when_it_changed(
+def test_the_kept_blocks_are_saved_after_the_target_is_synced_and_only_when_they_changed(
     target: KeptTarget, disk: Disk
 ) -> None:
     disk.bad = {3}
@@ -326,7 +326,9 @@ def test_without_more_bad_blocks_than_are_kept_the_one_that_failed_is_tried_alon
     assert disk.failed_at is None
 
 
-def test_and_no_longer_than_half_of_the_time(target: KeptTarget, disk: Disk, clock: SimpleNamespace) -> None:
+def test_kept_blocks_are_tried_for_no_longer_than_half_of_the_time(
+    target: KeptTarget, disk: Disk, clock: SimpleNamespace
+) -> None:
     disk.bad = {3, 4, 5}
     write(target, 24, b"a" * (3 * BLOCK))
     right = disk.write_through

@@ -216,7 +216,7 @@ def below_x(kind: str) -> Below:
     return Below("boot", {"253:0": mapping("vg-x", [["0", "8", kind, "253:1", "253:2", "P", "8"]])}, groups={})
 
 
-def test_what_lies_below_is_looked_at_in_a_thread_and_the_loop_heeds_it_when_it_is_there(loop, monkeypatch):
+def test_a_look_below_is_taken_in_a_thread_and_the_loop_heeds_it_when_it_is_there(loop, monkeypatch):
     answers, (brain,) = threading.Event(), loop.volume.brains
     monkeypatch.setattr(below_watch, "look_below", lambda *_, **__: below_x("linear"))
     watched = PrimaryLoop(loop.volume, below=BelowWatch(loop.volume.device, loop.volume.metadata.state))
@@ -245,7 +245,7 @@ def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, 
     assert not loop.volume.capture.detached or loop.volume.metadata.state.clean is None
 
 
-def test_what_a_map_could_not_take_stays_in_the_kernel(loop, monkeypatch):
+def test_bits_that_could_not_be_saved_in_a_map_stay_in_the_kernel(loop, monkeypatch):
     """``down`` on a full disk: the programs stay, and so must their bits, for the next controller to read."""
 
     def fails(*_):
@@ -284,7 +284,7 @@ def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean
     assert (loop.volume.options.state_dir / record.map_name).exists() == looked_at
 
 
-def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
+def test_a_cancelled_verification_drops_its_readings(loop, monkeypatch):
     read, dropped = [], []
     monkeypatch.setattr(loop.volume.peers[1].blocks, "submit", lambda request: read.append(request.reading))
     monkeypatch.setattr(loop.volume.peers[1].blocks, "drop", dropped.append)
@@ -350,7 +350,7 @@ def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, m
     released.set()
 
 
-def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_ones_in_its_place(loop):
+def test_late_answers_of_a_removed_secondary_are_not_taken_for_those_of_the_next_one_in_its_place(loop):
     """It may have been frozen, and shake hands, or be read for, when another one has got its slot and its files."""
 
     def joined() -> primary_peer.Peer:

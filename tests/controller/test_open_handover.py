@@ -47,7 +47,7 @@ def keep(place: Path, found: OpenHandover | None, **changes: Any) -> None:
         save_open_handover(place, found)
 
 
-def test_what_is_kept_is_read_again_and_forgotten(tmp_path: Path) -> None:
+def test_an_open_change_of_places_is_read_again_and_can_be_forgotten(tmp_path: Path) -> None:
     keep(tmp_path, ASKED)
     assert load_open_handover(tmp_path) == ASKED
     forget_open_handover(tmp_path)
@@ -118,7 +118,7 @@ def test_a_side_that_was_demoted_since_its_secondary_was_promoted_tells_where_it
     )
 
 
-def test_a_side_that_was_killed_with_its_files_of_a_primary_is_a_replica_all_the_same(tmp_path: Path) -> None:
+def test_a_side_that_was_killed_with_its_files_of_a_primary_is_still_reported_as_a_replica(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
     save_state(tmp_path, replace(VOLUME, secondaries=(SecondaryRecord(1, GIVEN.other),)))
     one = {"secondary": GIVEN.other, "out_of_sync_bytes": 0}
@@ -155,7 +155,7 @@ def test_a_status_that_was_saved_before_tells_it(tmp_path: Path, role: str) -> N
     assert with_present_figures(tmp_path, {"role": role})["handover"] is None
 
 
-def test_who_starts_or_mounts_it_as_a_primary_is_told(tmp_path: Path) -> None:
+def test_a_side_that_gave_its_place_away_is_refused_as_a_primary_and_at_the_gate(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
     with pytest.raises(UsageError, match=r"is that of a replica.*gave its place to 10\.0\.0\.2:7790"):
         require_no_replica(tmp_path)

@@ -52,7 +52,7 @@ def test_the_last_moment_in_sync_outlives_the_controller(volume: Volume) -> None
 
 
 @pytest.mark.parametrize("last", [None, "", "yesterday", 5, datetime.now(UTC) + timedelta(days=400)])
-def test_what_is_no_moment_or_comes_from_a_clock_that_was_ahead_is_unknown(volume: Volume, last: Any) -> None:
+def test_a_saved_moment_that_is_none_or_of_a_clock_that_was_ahead_is_unknown(volume: Volume, last: Any) -> None:
     saved(volume, last)
     assert recalled(volume) is None
 

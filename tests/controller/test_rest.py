@@ -88,7 +88,7 @@ def test_a_record_ends_the_moment_in_which_more_of_the_inbox_is_waited_for(
     rest.wait(LONG_S, lambda: False)
 
 
-def test_what_comes_right_behind_the_first_is_there_when_the_sleeper_wakes(
+def test_a_message_right_behind_the_first_is_there_when_the_sleeper_wakes(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest_module, "TOGETHER_S", 1.0)

@@ -114,7 +114,7 @@ def test_a_map_that_there_cannot_be_is_refused_in_one_sentence(asked, wrong: dic
         asked(command="map", **wrong)
 
 
-def test_one_map_is_made_at_a_time_and_who_waits_too_long_is_told_so(
+def test_one_map_is_made_at_a_time_and_a_question_that_waits_too_long_is_answered_with_busy(
     loop: PrimaryLoop, asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen_module, "TURN_S", 0.0)

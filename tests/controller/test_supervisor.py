@@ -194,7 +194,7 @@ def test_a_configuration_that_cannot_be_read_stops_nothing(supervised: Supervise
     assert "cannot be read: [Errno 5] Input/output error; everything runs on" in told, told
 
 
-def test_what_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> None:
+def test_a_volume_that_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> None:
     supervised.write("a", "end")
     supervised.write("b", "wait")
     supervised.start()

@@ -115,7 +115,7 @@ def test_current_is_the_newest_whose_commit_has_completed(tmp_path: Path) -> Non
     assert asked_transaction(made, "current") == (None, {"transaction": None, "reason": "it has no journal"})
 
 
-def test_what_cannot_be_waited_for_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_transaction_that_cannot_be_waited_for_is_refused_in_one_sentence(tmp_path: Path) -> None:
     asked, told = asked_transaction(volume(tmp_path), "48211.3")
     assert asked is not None and (asked.number, asked.fast, told["transaction"]) == (48211, 3, "48211.3")
     with pytest.raises(UsageError, match="48211"):
@@ -128,7 +128,7 @@ def test_what_cannot_be_waited_for_is_refused_in_a_sentence(tmp_path: Path) -> N
         asked_transaction(made, "48211")
 
 
-def test_what_was_known_when_it_was_asked_is_a_part_of_a_good_answer_alone() -> None:
+def test_the_name_of_the_awaited_transaction_is_a_part_of_a_good_answer_alone() -> None:
     waits = WaitingRequests()
     request = Request("wait", Event(), told={"transaction": "104"})
     asked = waits.add(request, 64, None)

@@ -262,7 +262,7 @@ def test_the_newest_transaction_of_the_log_is_read_where_the_stream_has_told_non
     assert read_log(story)
 
 
-def test_what_was_read_of_a_log_that_is_no_more_does_not_count(clock: SimpleNamespace) -> None:
+def test_a_transaction_read_from_a_log_that_was_replaced_does_not_count(clock: SimpleNamespace) -> None:
     story = Story(clock)
     story.clock.time_ns = lambda: 0
     story.built.transaction(5)

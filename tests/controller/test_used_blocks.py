@@ -97,7 +97,7 @@ def test_free_space_is_looked_for_beside_the_loop_as_well(loop, monkeypatch) -> 
     assert len(searches) == 2, "what was found long ago is not trusted"
 
 
-def test_what_is_not_known_while_nothing_is_mounted_is_asked_again_at_once(loop, monkeypatch) -> None:
+def test_the_used_blocks_are_asked_for_again_at_once_when_nothing_was_mounted(loop, monkeypatch) -> None:
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
     nothing = UsedExtents(np.array([0]), np.array([4096 * BLOCKS]), "no file system is mounted", True)
     found = [nothing, FOUND]

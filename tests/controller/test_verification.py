@@ -252,7 +252,7 @@ def test_a_copy_of_everything_in_the_place_of_a_comparison_answers_too(peer: Pee
     assert peer.verification.advance(161.0) is None and peer.verification.advance(220.0) is not None
 
 
-def test_what_a_run_that_was_killed_in_the_middle_leaves_behind_begins_again(peer: Peer) -> None:
+def test_a_comparison_that_a_killed_run_left_in_the_middle_begins_again(peer: Peer) -> None:
     taint(peer)
     begin(peer)
     peer.note()
