@@ -51,7 +51,7 @@ def test_two_kernels_are_wrong_usage(asked: list[Path | None], capsys: pytest.Ca
     assert "both name a kernel" in capsys.readouterr().err and not asked
 
 
-def test_what_cannot_be_compiled_ends_with_the_machine_s_code(
+def test_a_compilation_that_fails_ends_with_the_exit_code_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(image: Path | None) -> Compiled:

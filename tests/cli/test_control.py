@@ -271,7 +271,7 @@ GOOD = {"ok": True, "result": {"role": "primary", "mode": "normal", "replica_sta
 
 
 @pytest.mark.parametrize("name", ["status", "wait", "down", "promote", "pause"])
-def test_whoever_could_plant_a_socket_is_asked_nothing(tmp_path: Path, name: str) -> None:
+def test_a_socket_that_another_user_planted_is_asked_nothing(tmp_path: Path, name: str) -> None:
     """In a directory of root's in which he could make one: it had the wrong mode for a moment."""
     with stranger(tmp_path, GOOD) as asked:
         with pytest.raises(StateError, match=r"a process of user 65534 .*: end it, and see who may write to"):
@@ -460,7 +460,7 @@ with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed
 """
 
 
-def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(
+def test_the_entry_of_a_killed_owner_is_not_taken_for_a_living_one_and_goes_with_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A registry of its own: whatever else starts on this machine takes away what a killed one left.
@@ -520,7 +520,7 @@ def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> 
         ({"command": "remove", "secondary": None}, "remove"),
     ],
 )
-def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(
+def test_a_request_that_would_end_the_loop_is_refused_before_it_gets_there(
     words: dict[str, object], named: str
 ) -> None:
     with pytest.raises(UsageError, match=named):

@@ -201,7 +201,7 @@ def keep_a_replica(place: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [keep_a_volume, keep_a_replica])
-def test_nor_does_a_pipe_in_the_place_of_a_single_file_of_an_own_directory(
+def test_a_pipe_in_the_place_of_a_single_state_file_keeps_no_command_waiting(
     tmp_path: Path, keep: Callable[[Path, Path], None]
 ) -> None:
     with TemporaryDirectory(dir="/dev/shm") as folder:

@@ -43,7 +43,7 @@ def test_a_primary_is_refused_before_anything_is_made(memory: Path, tmp_path: Pa
     assert not list(memory.iterdir())
 
 
-def test_what_is_there_already_can_still_be_applied_and_promoted(memory: Path, tmp_path: Path) -> None:
+def test_an_existing_state_in_memory_can_still_be_applied_and_promoted(memory: Path, tmp_path: Path) -> None:
     words = ("secondary", tmp_path / "none.img", "--state", memory / "beta", "--replay-only")
     done = command(*words, **{ALLOW_MEMORY: ""})
     assert done.code == USAGE and "memory" not in done.errors, done

@@ -101,7 +101,7 @@ def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) ->
         (lambda text: text, 0o666, "not safe from other users"),
     ],
 )
-def test_a_file_of_which_not_even_the_role_can_be_told_is_no_file_that_was_removed(
+def test_a_file_whose_role_cannot_be_read_is_not_taken_for_a_removed_file(
     volumes: Path, change: Callable[[str], str], mode: int, words: str
 ) -> None:
     configure(volumes, "one")
@@ -172,7 +172,7 @@ def test_down_all_takes_down_each_and_goes_on_behind_a_failure(
     assert "give one of them" in capsys.readouterr().err
 
 
-def test_what_has_a_unit_of_its_own_is_begun_by_that(
+def test_a_replica_with_a_unit_of_its_own_is_begun_by_that_unit(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bare `controller secondary` leaves it to its unit, and would start nothing."""

@@ -63,7 +63,7 @@ def test_a_log_without_a_whole_transaction_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "zeroes", "short"])
-def test_what_has_no_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
+def test_a_path_without_a_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it"
     if kind == "folder":
         path.mkdir()
