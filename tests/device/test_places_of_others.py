@@ -43,7 +43,7 @@ def mount_id(path: Path) -> int:
         os.close(descriptor)
 
 
-def test_what_lies_in_the_place_of_a_mount_point_is_not_opened(tmp_path: Path) -> None:
+def test_a_pipe_in_the_place_of_a_mount_point_is_not_opened(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)

@@ -59,7 +59,7 @@ def test_a_file_that_was_not_synced_is_on_the_device_afterwards(
         assert is_on(disk, marker) and places == [str(disk.path), str(folder)]
 
 
-def test_what_a_program_wrote_to_the_device_itself_is_on_it_afterwards(tmp_path: Path) -> None:
+def test_data_that_a_program_wrote_to_the_device_itself_is_on_it_afterwards(tmp_path: Path) -> None:
     with loop_device(tmp_path, SIZE) as disk, open(disk.path, "r+b", buffering=0) as program:
         marker = os.urandom(32)
         program.write(marker * 128)

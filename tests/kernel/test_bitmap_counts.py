@@ -68,7 +68,7 @@ def test_each_range_has_as_many_bits_as_a_naive_count_finds(
     os.close(descriptor)
 
 
-def test_who_counts_after_the_end_is_told_so_and_touches_no_memory(opened: tuple[int, Bitmaps]) -> None:
+def test_a_count_after_the_end_is_refused_and_touches_no_memory(opened: tuple[int, Bitmaps]) -> None:
     _, bitmaps = opened
     bitmaps.close()
     with pytest.raises(StateError, match="ending"):

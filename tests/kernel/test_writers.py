@@ -188,7 +188,7 @@ def test_tar_is_told_with_its_files_on_xfs(tmp_path: Path) -> None:
         assert len(answer["files"]) == 51 and answer["files"][-1]["kind"] == "others"
 
 
-def test_more_files_than_the_table_has_rows_for_are_their_writers_all_the_same(
+def test_more_files_than_the_table_has_rows_for_still_count_for_their_writers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SIZES", {"wr_rows": 64})
