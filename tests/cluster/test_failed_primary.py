@@ -77,7 +77,7 @@ def write(source: str, data: bytes) -> None:
 
 
 @pytest.mark.smoke
-def test_what_was_written_before_a_power_cut_is_on_the_promoted_replica(alpha: Controller, node: Node) -> None:
+def test_data_that_was_waited_for_before_a_power_cut_is_on_the_promoted_replica(alpha: Controller, node: Node) -> None:
     source, target = str(alpha.status()["source"]), str(call(node.state_dir, {"command": "status"})["target"])
     written = os.urandom(65536)
     write(source, written)

@@ -32,7 +32,7 @@ def down(both: Cluster) -> None:
     assert both.primary.wait() == 0
 
 
-def test_what_is_written_during_a_pause_is_copied_at_resume(tmp_path, chance):
+def test_writes_during_a_pause_are_copied_at_resume(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:
@@ -58,7 +58,7 @@ def replica_holds(both: Cluster, marker: bytes) -> bool:
 
 
 @pytest.mark.parametrize("place", [mounted, mounted_elsewhere])
-def test_what_was_written_before_a_wait_and_not_synced_is_on_the_secondary_after_it(tmp_path, place):
+def test_unsynced_writes_before_a_wait_are_on_the_secondary_after_it(tmp_path, place):
     marker = os.urandom(4096)
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -93,7 +93,7 @@ def test_after_a_clean_stop_nothing_is_copied(tmp_path, chance):
 
 
 @pytest.mark.parametrize("how", short(1, "mount", "raw"))
-def test_what_is_written_while_nothing_tracks_is_noticed_and_copied(tmp_path, how, chance):
+def test_writes_while_nothing_tracks_are_noticed_and_copied(tmp_path, how, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:

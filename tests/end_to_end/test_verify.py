@@ -78,7 +78,7 @@ def test_a_verification_under_load_never_cries_wolf(tmp_path, chance, rounds):
 
 
 @pytest.mark.parametrize("options", [(), ("--repair",)], ids=["report", "repair"])
-def test_what_was_changed_behind_its_back_is_found_told_by_place_and_copied(tmp_path, chance, options):
+def test_a_block_changed_behind_the_replicas_back_is_found_named_by_its_place_and_copied(tmp_path, chance, options):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device, primary_options=WHOLE) as both:
