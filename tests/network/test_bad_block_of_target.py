@@ -263,7 +263,7 @@ def test_a_target_that_takes_it_while_nothing_runs_has_it_at_a_promotion(tmp_pat
     assert disk.blocks(0, BAD) == [block("a"), block("b")]
 
 
-def test_what_another_replica_left_behind_is_never_written_to_the_target(tmp_path: Path, disk: BadBlock) -> None:
+def test_kept_blocks_of_another_replica_are_never_written_to_the_target(tmp_path: Path, disk: BadBlock) -> None:
     with secondary_on(tmp_path, disk) as secondary:
         with KnowingPrimary(secondary.port) as primary:
             primary.synchronize([blocks_frame(1, {BAD: block("a")})], 1)

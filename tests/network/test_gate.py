@@ -174,9 +174,7 @@ def test_a_secondary_of_an_earlier_version_is_asked_by_a_greeting_that_it_knows(
         ("other-volume", GateOutcome.SILENT),
     ],
 )
-def test_a_side_of_an_earlier_version_that_refuses_is_taken_at_its_word(
-    sides: Sides, code: str, outcome: GateOutcome
-) -> None:
+def test_the_refusal_code_of_an_earlier_version_decides_the_gate(sides: Sides, code: str, outcome: GateOutcome) -> None:
     sides.says(sides.secondary(), lambda _: f.Refuse(code, "its words"))
     assert sides.ask(REFUSE).outcome is outcome
 
@@ -198,7 +196,7 @@ def test_a_replica_of_another_name_has_no_say(sides: Sides, answer: Callable[[f.
     assert sides.ask(REFUSE).outcome is GateOutcome.SILENT
 
 
-def test_what_is_no_secondary_counts_as_silence(sides: Sides) -> None:
+def test_a_program_that_is_no_secondary_counts_as_silence(sides: Sides) -> None:
     host, port = sides.secondary(tcp=True)
     web = socket.create_server((host, port))
 

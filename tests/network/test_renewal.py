@@ -160,7 +160,7 @@ def test_a_revoked_identity_is_left_and_named(short: Path) -> None:
         ("for all to write", "not safe from other users"),
     ],
 )
-def test_what_cannot_be_renewed_is_one_sentence_and_nothing_is_changed(
+def test_a_renewal_that_is_impossible_is_one_sentence_and_nothing_is_changed(
     short: Path, tmp_path: Path, what: str, words: str
 ) -> None:
     other = tmp_path / "other"

@@ -453,7 +453,7 @@ NAMES = st.text(max_size=70) | st.text("ab.-_/9", max_size=70) | st.sampled_from
 
 @settings(max_examples=60, deadline=None)
 @given(NAMES)
-def test_whatever_the_name_one_file_is_made_or_one_sentence_said(name):
+def test_any_name_gives_one_file_or_one_sentence(name):
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "pki"
         pki.make_authority(folder)

@@ -74,7 +74,7 @@ def test_a_program_that_cannot_be_started_is_told(command: str) -> None:
     assert run(command)[0].startswith("it cannot be started: ")
 
 
-def test_what_it_prints_is_bounded_and_has_no_control_characters(tmp_path: Path) -> None:
+def test_the_output_of_a_program_is_bounded_and_has_no_control_characters(tmp_path: Path) -> None:
     told, lines = run(program(tmp_path, "printf 'a\\033[2Jb\\nno end'"))
     assert (told, lines) == ("", ["a\\x1b[2Jb", "no end"])
     told, lines = run(program(tmp_path, "seq 1 100000"))
@@ -97,7 +97,7 @@ FORKS = {
 
 @pytest.mark.parametrize("text", FORKS.values(), ids=FORKS)
 @pytest.mark.parametrize("hangs", [False, True])
-def test_what_it_leaves_behind_is_killed(tmp_path: Path, text: str, hangs: bool) -> None:
+def test_processes_that_a_program_leaves_behind_are_killed(tmp_path: Path, text: str, hangs: bool) -> None:
     told, lines = run(
         program(tmp_path, f"{text}\n{'exec sleep 1000' if hangs else 'exit 0'}"), 1.5 if hangs else LONG_S
     )
