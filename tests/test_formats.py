@@ -380,7 +380,7 @@ def test_the_file_that_tells_how_far_the_journal_reached_is_laid_out_as_document
     )
 
 
-def test_what_is_pinned_is_documented() -> None:
+def test_every_pinned_object_is_documented() -> None:
     text = " ".join(section("What is pinned").split())
     (maps, optional) = re.findall(r"the maps (.*?), and `(\w+)` if", text)[0]
     assert re.findall(r"`(\w+)`", maps) == list(pins.MAPS) and optional == pins.DATA_MAP

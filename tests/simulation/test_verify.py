@@ -231,7 +231,7 @@ def test_an_outage_during_a_verification_neither_repairs_what_differs_nor_answer
 
 
 @pytest.mark.parametrize("seed", short(2, *range(4)))
-def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
+def test_a_write_that_the_link_has_not_taken_yet_is_not_called_a_difference(seed):
     cluster = in_sync(seed, CALM)
     cluster.feed(ev.Outbound(1 << 30, 0))
     for block in range(20):
@@ -270,7 +270,7 @@ def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_
     assert max(size for _, size in reads) <= max(rate // 16, 1 << 20)
 
 
-def test_what_was_read_is_not_kept_in_memory_while_the_secondary_compares():
+def test_data_that_was_read_is_not_kept_in_memory_while_the_secondary_compares():
     cluster = in_sync(3, CALM)
     offered = []
     right = cluster.carry_out
