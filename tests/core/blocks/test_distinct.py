@@ -22,7 +22,7 @@ def test_among_and_distinct_answer_as_numpy_does(numbers: np.ndarray, others: np
     assert distinct(numbers).tolist() == np.unique(numbers).tolist()
 
 
-def test_they_load_no_module_when_they_are_first_called() -> None:
+def test_among_and_distinct_load_no_module_when_they_are_first_called() -> None:
     """A controller without a free descriptor would end by that, in the middle of its loop."""
     code = (
         "import sys, numpy as np; from pydbt.core.blocks.runs import among, distinct; before = set(sys.modules); "

@@ -119,7 +119,7 @@ def test_a_late_report_that_tells_of_an_earlier_moment_counts_from_that_moment()
     assert "605 s" in found.why_not
 
 
-def test_how_far_the_replica_was_behind_counts_as_lost() -> None:
+def test_the_time_by_which_the_replica_was_behind_counts_as_lost() -> None:
     assert candidate(told(report(10.0, 0, -20))).lost_s == 25
     assert "may be only on alpha" in candidate(told(report(10.0, 0, -26))).why_not
 
@@ -155,7 +155,7 @@ def test_the_owner_has_everything_and_is_preferred(claim: OwnerClaim, content: N
         ({"max_loss_s": 4, "fencings": ()}, False),
     ],
 )
-def test_it_stands_still_where_no_other_node_is_the_primary_and_this_one_may_not_be(
+def test_the_volume_stands_still_where_no_other_node_is_the_primary_and_this_one_may_not_be(
     changes: dict[str, object], stands_still: bool
 ) -> None:
     found = candidate(replace(FACTS, **changes))  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ def lines_of(volume: ArmedVolume, *lines: str) -> list[str]:
     return arming_order(volume, mounts(*lines)).text.splitlines()[1:]
 
 
-def test_it_waits_for_the_device_and_the_check_and_the_mount_wait_for_it() -> None:
+def test_the_arming_waits_for_the_device_and_the_check_and_the_mount_wait_for_the_arming() -> None:
     drop_in = arming_order(VOLUME, mounts("UUID=1-2 /srv/data ext4 defaults 0 2"))
     assert (drop_in.unit, drop_in.file) == ("pydbt-arm@data.service", "pydbt-order.conf")
     assert drop_in.words == "data is armed before the mount of /srv/data"

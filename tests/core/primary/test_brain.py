@@ -203,7 +203,7 @@ def test_a_log_that_is_full_again_and_again_is_told() -> None:
     assert any(isinstance(effect, ev.Log) and "the log was full 5 times" in effect.message for effect in shell.done)
 
 
-def test_room_that_is_short_ends_the_stream_and_is_no_matter_without_one() -> None:
+def test_a_lack_of_room_ends_the_stream_and_changes_nothing_without_one() -> None:
     shell = in_sync()
     shell.feed(ev.RoomShort("too slow"))
     assert "resynchronizing" in shell.modes()
@@ -256,7 +256,7 @@ def test_a_pause_says_goodbye_and_tracks_on_and_it_is_resumed_by_a_new_connectio
     assert "Connect" in kinds(shell.done[-3:]) or "Connect" in kinds(shell.tick())
 
 
-def test_each_reason_to_rest_has_a_mode_of_its_own_and_only_a_word_of_a_person_ends_it() -> None:
+def test_each_reason_to_rest_has_a_mode_of_its_own_and_only_a_resume_by_a_person_ends_it() -> None:
     shell = in_sync()
     shell.feed(ev.PauseAsked("split brain", Mode.REFUSED))
     assert shell.brain.mode is Mode.REFUSED and shell.brain.mode.rests
@@ -285,7 +285,7 @@ def test_a_burst_that_fills_the_log_is_told_in_one_line_and_counted() -> None:
     assert shell.brain.status(shell.now).statistics.times_out_of_normal == 3
 
 
-def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_next() -> None:
+def test_a_removed_secondary_does_not_hear_the_name_of_the_next_writes() -> None:
     shell = in_sync()
     name = shell.brain.state.generations.current
     shell.feed(ev.RemoveAsked())
@@ -393,7 +393,7 @@ def test_the_sender_tells_how_far_it_is() -> None:
     assert "SendStream" not in kinds(shell.write(3)), "it takes nothing more"
 
 
-def test_it_begins_with_the_blocks_that_the_last_run_left_behind() -> None:
+def test_a_run_begins_with_the_blocks_that_the_last_run_left_behind() -> None:
     def saved(*blocks: int) -> DirtyMap:
         made = DirtyMap(64)
         made.set_extents(*Runs.of_blocks(np.array(blocks)))

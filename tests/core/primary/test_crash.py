@@ -97,7 +97,7 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
         assert brain.state.replica.scanned == trusted
 
 
-def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
+def test_a_secondary_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
     """The second one may have been made later, and have got more than is acknowledged since the first one was put back."""
     brain = Primary(KNOWN, 0.0)
     brain.handle(ev.Connected("one", "consistent", 7, 2, False, False, progress=30), 0.0)

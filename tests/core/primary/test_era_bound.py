@@ -109,7 +109,7 @@ def test_an_era_is_remembered_only_where_the_map_tells_everything(spoil) -> None
     assert attempt.map_of(1, brain, []) is None
 
 
-def test_a_checkpoint_waits_for_every_record_of_before_and_for_a_count_in_flight_that_is_sure() -> None:
+def test_a_checkpoint_waits_for_every_earlier_record_and_for_a_certain_count_in_flight() -> None:
     brain, attempt = brain_of(), Checkpoint(17, position=5)
     brain.state.in_flight.trust()
     assert not attempt.taken_in({1: brain})

@@ -103,7 +103,7 @@ def test_the_reported_state_is_never_better_than_the_known_facts(changes: dict[s
     assert reported_state(status_of(**changes), 0.0, 0) == word
 
 
-def test_of_snapshots_the_last_one_is_up_to_date_while_nothing_was_written_after_it() -> None:
+def test_the_last_snapshot_is_up_to_date_while_nothing_was_written_after_it() -> None:
     status = status_of(mode=Mode.SNAPSHOTS, replica_state="consistent")
     assert reported_state(status, 0.0, 0) == "up-to-date"
     assert reported_state(status, 1.0, 0) == reported_state(status, 0.0, 4096) == "consistent"

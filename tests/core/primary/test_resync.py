@@ -105,7 +105,7 @@ def test_a_reading_is_offered_and_only_what_differs_is_sent() -> None:
     assert not resync.in_transit() and state.replica.unfinished and not resync.awaiting
 
 
-def test_how_early_the_differences_were_found_is_told_once() -> None:
+def test_the_share_of_differences_that_were_found_early_is_told_once() -> None:
     state, _, resync = resync_of(*range(64))
     state.likely.by_log(runs((40, 2)))
     resync = Resync(state, QuietBitmap(state, 0.0), 4, 0.0)

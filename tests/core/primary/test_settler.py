@@ -84,7 +84,7 @@ def test_an_unsettled_block_is_read_when_its_time_has_come_and_one_reading_at_a_
     assert not taken_effects(state) and settler.deadline() == inf, "the first one is under way"
 
 
-def test_it_is_compared_only_behind_every_update_that_was_captured_by_the_end_of_the_read() -> None:
+def test_a_block_is_compared_only_behind_every_update_that_was_captured_by_the_end_of_its_read() -> None:
     state, settler = unsettled_state(5)
     settler.advance(1.0, hurry=True)
     read = only(taken_effects(state), ReadBlocks)

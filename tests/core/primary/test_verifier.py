@@ -169,7 +169,7 @@ def test_when_replication_halts_the_readings_wait_and_what_is_kept_of_them_is_dr
     assert verifier.deadline() == 2.0 and read(state, verifier, 2.0).runs.total() == 4
 
 
-def test_one_that_is_cancelled_forgets_everything_and_takes_no_answer() -> None:
+def test_a_cancelled_verification_forgets_everything_and_takes_no_answer() -> None:
     state, verifier = verifying((0, 4))
     read(state, verifier, 0.0)
     sent = offered(state, verifier, 0.0)

@@ -36,7 +36,7 @@ def test_an_unknown_figure_is_called_unknown_and_never_0() -> None:
     )
 
 
-def test_it_comes_back_from_json() -> None:
+def test_a_divergence_comes_back_from_json() -> None:
     for side in (SIDE, Divergence()):
         assert Divergence.from_values(json.loads(json.dumps(side.to_values()))) == side
 

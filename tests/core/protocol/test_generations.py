@@ -215,7 +215,7 @@ def test_with_two_secondaries_nobody_with_writes_of_its_own_is_overwritten_and_n
         world.check()
 
 
-def test_one_that_was_away_while_the_other_flapped_is_behind_and_no_stranger():
+def test_a_secondary_that_was_away_while_the_other_flapped_is_behind_and_no_stranger():
     world = ThreeParties()
     world.commit(0, told=True)
     world.commit(1, told=True)

@@ -44,7 +44,7 @@ EXTENTS = st.lists(
 
 
 @given(st.sets(st.integers(0, BLOCKS - 1)), st.lists(EXTENTS, min_size=1, max_size=4))
-def test_the_target_and_what_is_kept_are_together_what_was_written(bad: set[int], batches: list) -> None:
+def test_the_target_and_the_kept_blocks_together_have_everything_that_was_written(bad: set[int], batches: list) -> None:
     """And nothing of it goes to a block that is kept."""
     blocks, disk, truth = kept(*bad), bytearray(SIZE), bytearray(SIZE)
     for number, batch in enumerate(batches):
@@ -78,7 +78,7 @@ def test_a_run_over_several_kept_blocks_is_cut_around_them() -> None:
     assert not any(blocks.kept[1].content)
 
 
-def test_of_a_block_that_could_not_be_read_only_the_sectors_that_were_written_are_known() -> None:
+def test_only_the_written_sectors_of_a_block_that_could_not_be_read_are_known() -> None:
     blocks = kept(1, found=None)
     blocks.lay(10, 2, 0, memoryview(b"x" * 1024))
     assert not blocks.is_whole(1) and blocks.to_read(0, 512) == [(0, 512)]

@@ -259,7 +259,7 @@ def test_a_busy_secondary_sends_an_acknowledgement_in_time_not_to_be_taken_for_d
     assert [type(send.frame) for send in play(e.Tick(), e.Send, now=ACK_INTERVAL_S + 1)] == [f.Ack]
 
 
-def test_the_word_that_is_due_goes_out_with_the_answer_to_a_question():
+def test_an_acknowledgement_that_is_due_goes_out_with_the_answer_to_a_question():
     play = Play()
     play.frame(stream(11, 12))
     play(e.Tick(), now=10.0)
@@ -355,7 +355,7 @@ def test_the_key_of_the_digests_is_told_to_a_primary_that_asks_and_is_another_on
 
 
 @pytest.mark.parametrize("resync", [True, False])
-def test_of_a_primary_without_the_key_everything_is_wanted_because_equal_digests_prove_nothing(resync):
+def test_every_block_of_a_primary_without_the_key_is_wanted_because_equal_digests_prove_nothing(resync):
     play = Play(hello=OLDER)
     if resync:
         play(e.RoomMeasured(0))

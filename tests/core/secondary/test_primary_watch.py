@@ -38,7 +38,7 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
     return brain
 
 
-def test_of_a_primary_that_is_back_nobody_knows_what_is_lacking_before_it_tells() -> None:
+def test_the_shortage_behind_a_primary_that_is_back_is_unknown_before_it_tells() -> None:
     watch = PrimaryWatch()
     brain = connected(watch)
     brain.handle(e.FrameReceived(1, TOLD), 1.0)
@@ -83,7 +83,7 @@ def test_the_time_in_which_a_machine_was_suspended_is_no_silence_of_the_primary(
     assert not watch.lives(watch.woke_at, within_s=within_s)
 
 
-def test_one_that_ended_on_purpose_does_not_live_until_it_connects_again() -> None:
+def test_a_primary_that_ended_on_purpose_does_not_live_until_it_connects_again() -> None:
     watch = PrimaryWatch()
     brain = connected(watch)
     brain.handle(e.FrameReceived(1, f.Bye("stopped")), 1.0)

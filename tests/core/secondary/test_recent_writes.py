@@ -61,7 +61,7 @@ def test_discards_are_left_out_and_long_zeros_hide_nothing_that_was_written_befo
     assert told[0] == 10 and told[-1] == 1 and len(told) == LONGEST_UNITS + 1
 
 
-def test_of_many_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_of_too_many_recent_writes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_writes, "MAX_RECENT_EXTENTS", 5)
     recent = RecentWrites()
     for number in range(6):

@@ -65,7 +65,7 @@ def test_a_recording_of_nothing() -> None:
 
 
 @given(st.data())
-def test_one_that_was_cut_off_anywhere_gives_what_was_before(data: st.DataObject) -> None:
+def test_a_recording_that_was_cut_off_anywhere_gives_every_part_before_that(data: st.DataObject) -> None:
     whole = recording(BEGIN, SOME, TraceEnd(0, False))
     at = data.draw(st.integers(0, len(whole) - 1))
     found: list[Part] = []

@@ -126,7 +126,7 @@ def test_each_secondary_has_its_own_entry() -> None:
     assert sight.secondaries[0]["mode"] == "normal" and sight.secondaries[1]["mode"] is None
 
 
-def test_it_is_one_object_of_json_with_every_key() -> None:
+def test_a_sight_is_one_object_of_json_with_every_key() -> None:
     told = seen(wire=5.0).to_json()
     assert told["level"] == "good" and told["forecast"] == {"words": "in sync", "seconds": 0.0, "converges": True}
     assert (

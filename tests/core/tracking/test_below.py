@@ -141,7 +141,7 @@ def test_the_next_start_compares_with_tables_of_now_unless_the_run_makes_snapsho
     assert kept == replace(plain, groups=None), "the changes of the group are its own"
 
 
-def test_it_survives_the_state_file() -> None:
+def test_a_look_below_survives_the_state_file() -> None:
     below = replace(mapped(n9=CRYPT, n0=LINEAR), files={"7:7": FILE, "7:8": replace(FILE, written_sectors=None)})
     for one in (below, replace(below, groups={"g": 7}), Below("boot")):
         assert Below.from_values(json.loads(json.dumps(one.to_values()))) == one

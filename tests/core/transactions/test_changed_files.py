@@ -57,7 +57,7 @@ def test_no_bytes_raise(data: bytes, inode_bytes: int) -> None:
     assert found.shape[1] == 3
 
 
-def test_those_that_were_changed_last_come_first_once_each_and_no_more_than_are_kept() -> None:
+def test_files_that_were_changed_last_come_first_once_each_and_no_more_than_are_kept() -> None:
     generator = random.Random(1)
     tables = [
         b"".join(inode(generator.randrange(9, 1 << 31), (generator.randrange(1, 9000), 1)) for _ in range(3000))

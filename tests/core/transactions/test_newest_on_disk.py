@@ -121,7 +121,7 @@ def test_while_the_log_is_written_its_newest_checkpoint_is_unknown() -> None:
     assert image.newest() == "3:38"
 
 
-def test_of_a_log_that_was_never_written_nothing_is_the_newest() -> None:
+def test_a_log_that_was_never_written_has_no_newest_transaction() -> None:
     assert XfsImage(XfsBuilder(log_sectors=512)).newest() is None
 
 

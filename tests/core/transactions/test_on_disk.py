@@ -189,7 +189,9 @@ def test_after_an_unmount_nothing_is_replayed() -> None:
 
 @pytest.mark.parametrize("descriptors", [1, 2, 3])
 @pytest.mark.parametrize("unmounted", [True, False])
-def test_all_in_a_new_log_are_listed_and_later_those_that_are_left_whole(descriptors: int, unmounted: bool) -> None:
+def test_all_transactions_in_a_new_log_are_listed_and_later_those_that_are_left_whole(
+    descriptors: int, unmounted: bool
+) -> None:
     for block_count, count in itertools.product((41, 42), range(1, 32)):
         built = Jbd2Builder(block_count=block_count)
         image = Ext4Image(built)
@@ -335,7 +337,7 @@ def test_a_volume_without_a_file_system_is_refused() -> None:
         ((24 * 1024, "<I", 0), "superblock of jbd2"),
     ],
 )
-def test_why_a_journal_is_not_found(change: Change, words: str) -> None:
+def test_a_journal_that_is_not_found_is_refused_with_the_reason(change: Change, words: str) -> None:
     built = Jbd2Builder(block_count=40)
     image = Ext4Image(built)
     image.put((0, built.superblock()))

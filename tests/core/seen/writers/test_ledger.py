@@ -30,7 +30,7 @@ def test_before_the_first_turn_there_is_no_rate() -> None:
     assert rates(ledger) == {"tar": (0, 0)}
 
 
-def test_those_that_write_most_now_come_first_and_the_others_are_one_row() -> None:
+def test_subjects_that_write_most_now_come_first_and_the_others_are_one_row() -> None:
     ledger: Ledger[str] = Ledger()
     for name, written in (("old", 900), ("older", 800)):
         ledger.add(name, Amount(0, written), False)
