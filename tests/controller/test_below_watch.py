@@ -85,7 +85,7 @@ def test_a_look_that_would_be_out_of_date_at_once_is_not_written_down(machine: M
     assert not BelowWatch(DEVICE, kept(watch)).changed
 
 
-def test_one_that_ends_in_the_middle_of_a_write_knows_the_file_and_not_its_times(machine: Machine) -> None:
+def test_a_run_that_ends_in_the_middle_of_a_write_keeps_the_file_and_not_its_times(machine: Machine) -> None:
     watch = BelowWatch(DEVICE, STATE)
     machine.write(None, at=2_000)
     watch.look(own_snapshots=False, final=True)

@@ -109,7 +109,7 @@ def test_a_single_secondarys_report_is_the_volumes() -> None:
     assert combined([WELL]) is WELL
 
 
-def test_all_that_are_well_are_well_together() -> None:
+def test_secondaries_that_all_follow_make_a_volume_that_follows() -> None:
     one = combined(several())
     assert (one.mode, one.replica_state, one.tainted) == ("normal", "up-to-date", False)
     assert one.connected and not one.connection_problem and one.lag_seconds == 0.25

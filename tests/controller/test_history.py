@@ -230,7 +230,7 @@ def test_a_question_while_another_one_waits_for_the_disk_is_answered_with_busy(
 
 
 @pytest.mark.parametrize("wrong", [{"from": NOW, "until": NOW}, {"points": 0}, {"points": 5001}, {"until": 1e300}])
-def test_a_span_that_there_cannot_be_is_refused_in_one_sentence(run: Run, wrong: dict[str, object]) -> None:
+def test_an_impossible_span_is_refused_in_one_sentence(run: Run, wrong: dict[str, object]) -> None:
     keeper = run.begin()
     with pytest.raises(UsageError, match="a history"):
         keeper.answer(wrong)

@@ -100,7 +100,7 @@ def test_a_snapshot_that_became_invalid_is_reported_at_its_release_and_removed(w
     assert not world.volume.standing
 
 
-def test_one_that_cannot_be_looked_at_is_not_trusted(world, monkeypatch):
+def test_a_snapshot_whose_state_cannot_be_read_is_not_trusted(world, monkeypatch):
     ask(world, ev.Hold(1, 5.0))
 
     def problem() -> str:

@@ -161,7 +161,7 @@ def test_a_machine_without_room_for_a_thread_loses_nothing_but_hooks(
     runner.close()
 
 
-def test_which_programs_are_safe(folder: Path) -> None:
+def test_only_an_executable_that_no_other_user_can_change_is_safe(folder: Path) -> None:
     good = Path(program(folder, "exit 0"))
     assert why_unsafe(good) == ""
     assert why_unsafe(Path("hook")).startswith("expected the absolute path")

@@ -269,7 +269,9 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
-def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
+def test_a_secondary_that_never_connected_costs_the_others_no_comparison_after_a_clean_stop(
+    loop, monkeypatch, looked_at
+):
     """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
     loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
@@ -316,7 +318,7 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
 
-def test_of_two_that_are_removed_by_one_write_the_second_is_told_of_until_it_is_forgotten(loop):
+def test_two_secondaries_that_one_write_removes_are_reported_until_each_is_forgotten(loop):
     metadata, peers = loop.volume.metadata, []
     for slot in (2, 3):
         record = SecondaryRecord(slot, f"127.0.0.1:{slot}", phase=SyncPhase.REPLICATING)
@@ -334,7 +336,7 @@ def test_of_two_that_are_removed_by_one_write_the_second_is_told_of_until_it_is_
     assert told == [("h:1", "127.0.0.1:3"), ("h:1",)]
 
 
-def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
+def test_other_secondaries_do_not_wait_for_the_readings_of_a_removed_one(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
     loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     released, held_up = threading.Event(), threading.Event()
@@ -432,7 +434,7 @@ def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondar
     assert load_state(loop.volume.options.state_dir).record(1).progress == 60
 
 
-def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
+def test_no_map_is_written_before_the_state_that_it_counts_on(loop, full_disk):
     """With the map alone, another secondary than the one it was kept for would be taken for that one."""
     peer = loop.volume.peers[1]
     peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 0, in_sync=True))

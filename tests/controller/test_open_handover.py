@@ -56,7 +56,7 @@ def test_an_open_change_of_places_is_read_again_and_can_be_forgotten(tmp_path: P
     assert as_of_now(GIVEN) == GIVEN and as_of_now(replace(GIVEN, since="")).since
 
 
-def test_whether_this_side_gave_its_place_is_told_by_its_record(tmp_path: Path) -> None:
+def test_the_record_decides_whether_this_side_gave_its_place_away(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="")
     assert load_open_handover(tmp_path) is None, "it was written, and the record was not: it is still the primary"
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
@@ -173,7 +173,7 @@ def test_a_demotion_by_hand_forgets_what_was_open_before(tmp_path: Path) -> None
     assert record is not None and not record.promoted and load_open_handover(tmp_path) is None
 
 
-def test_a_demotion_leaves_no_file_of_the_primary_but_who_the_other_machine_is(tmp_path: Path) -> None:
+def test_a_demotion_leaves_no_file_of_the_primary_except_the_names_of_the_other_machines(tmp_path: Path) -> None:
     image, state_dir = tmp_path / "image", tmp_path / "state"
     image.write_bytes(bytes(1 << 20))
     state_dir.mkdir()

@@ -110,7 +110,7 @@ def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(reading)
     assert bytes(frame.digests[-16:]) == digest.of(reading.data[3 * 4096 :])
 
 
-def test_only_what_the_secondary_asked_for_is_sent(reading):
+def test_only_the_blocks_that_the_secondary_asked_for_are_sent(reading):
     wanted = Runs(np.array([7, 9]), np.array([1, 1]))
     image = apply([reading.blocks(1, wanted)], 10 * 4096)
     assert image[7 * 4096 : 8 * 4096] == reading.data[4096:8192]

@@ -167,7 +167,9 @@ def test_a_volume_at_rest_is_looked_at_seldom_and_when_somebody_asks(
     assert len(looks) == 3
 
 
-def test_a_source_that_is_gone_is_told_of_to_who_asks(resting: PrimaryLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_at_rest_finds_that_the_source_is_gone(
+    resting: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def check() -> None:
         raise DeviceError("the disk is gone")
 

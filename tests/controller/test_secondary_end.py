@@ -196,7 +196,7 @@ def test_a_question_that_cannot_be_written_down_is_not_answered(
         service.close()
 
 
-def test_one_that_is_over_is_forgotten_although_its_file_stays(
+def test_a_change_of_places_that_is_over_is_forgotten_although_its_file_stays(
     options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = SecondaryService(options)

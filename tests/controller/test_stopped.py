@@ -98,7 +98,7 @@ def test_blocks_in_the_stage_of_the_secondary_are_counted_as_well(machine: Machi
     assert machine.figure() == 4 * 4096
 
 
-def test_of_several_secondaries_each_block_counts_once_that_some_of_them_lacks(machine: Machine) -> None:
+def test_a_block_that_several_secondaries_lack_counts_once(machine: Machine) -> None:
     second = replace(machine.state.record(1), slot=2, address="h:2")
     machine.save(secondaries=(machine.state.record(1), second))
     machine.save_map(second.map_name, dirty(7, 8, 9))  # and 1 and 2 in the other; 2 and 5 in the kernel
@@ -139,7 +139,7 @@ def arm(machine: Machine, broken: str = "") -> None:
     machine.save(more={"armed": {"since": "2026-01-02T03:04:05+00:00", "attachment": "now 7", "broken": broken}})
 
 
-def test_an_armed_volume_has_a_word_of_its_own_while_its_programs_are_there(
+def test_an_armed_volume_has_the_mode_armed_while_its_programs_are_there(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert with_present_figures(machine.place, SAVED)["armed"] is None

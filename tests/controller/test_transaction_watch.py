@@ -162,7 +162,7 @@ def test_a_superblock_that_was_read_before_it_was_written_is_read_again(clock: S
     assert states() == ["committed"], "what came in the stream is newer than the disk"
 
 
-def test_of_one_that_names_many_blocks_the_first_are_kept_and_the_count_of_all(clock: SimpleNamespace) -> None:
+def test_a_transaction_that_names_many_blocks_keeps_the_first_and_the_count_of_all(clock: SimpleNamespace) -> None:
     story = Story(clock)
     story.look()
     story.commit()

@@ -141,7 +141,7 @@ def test_the_blocks_in_use_are_looked_for_in_a_thread_and_a_taint_meanwhile_is_a
     assert peer.brain.state.taints
 
 
-def test_one_that_resumes_in_the_middle_answers_no_taint(peer: Peer) -> None:
+def test_a_comparison_that_resumes_in_the_middle_answers_no_taint(peer: Peer) -> None:
     peer.verification._metadata.change_record(1, verify={"cut_off": {"repair": False, "block": 9}})
     asked = begin(peer)
     assert asked.runs.blocks().tolist() == list(range(9, BLOCKS)) and not asked.answers
@@ -162,7 +162,7 @@ def test_verify_on_command_answers_a_taint_too_and_looks_at_free_space_as_well(p
     assert not peer.brain.state.taints
 
 
-def test_one_that_is_cancelled_begins_again_later_or_on_command(
+def test_a_cancelled_comparison_begins_again_later_or_on_command(
     peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(verification.time, "monotonic", lambda: 100.0)
@@ -233,7 +233,7 @@ def test_a_cause_that_taints_again_and_again_has_comparisons_with_rests_and_the_
     assert peer.verification.report().rest is None, "a person need not wait"
 
 
-def test_one_that_is_cut_off_begins_again_at_once(peer: Peer) -> None:
+def test_a_comparison_that_is_cut_off_begins_again_at_once(peer: Peer) -> None:
     for now in range(5):
         taint(peer)
         begin(peer, float(now))
