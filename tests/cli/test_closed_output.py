@@ -28,7 +28,7 @@ def run(words: tuple[str, ...], stdout: int | None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_reader_that_went_away_is_141_and_no_word(words: tuple[str, ...]) -> None:
+def test_a_reader_that_went_away_is_exit_code_141_and_no_message(words: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.close(read)
     try:

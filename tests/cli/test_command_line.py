@@ -388,7 +388,7 @@ def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     ]
 
 
-def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_written(
+def test_a_secondary_is_named_in_every_way_in_which_addresses_are_written(
     disk: str, controller: FakeController
 ) -> None:
     assert command("wait", disk, "--secondary", "10.0.0.3:7790").code == 0

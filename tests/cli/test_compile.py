@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
     return images
 
 
-def test_it_is_for_the_running_kernel_one_that_is_installed_or_an_image(
+def test_programs_are_compiled_for_the_running_kernel_an_installed_one_or_an_image(
     asked: list[Path | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["compile"]) == 0

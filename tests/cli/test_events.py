@@ -201,7 +201,7 @@ def test_a_controller_of_an_earlier_version_is_told_as_one_sentence(
     assert names(one.exists()) == ["exists", "gap"] and one.more() == [], "beside others it is told once"
 
 
-def test_ctrl_c_ends_it_without_a_word(
+def test_ctrl_c_ends_the_command_without_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     controller = Controller(tmp_path / "state")

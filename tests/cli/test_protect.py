@@ -66,7 +66,7 @@ def test_a_volume_that_may_be_a_replica_by_its_file_or_its_state_is_asked_for_it
     assert [one.name for one in configured if one is not None] == ["demoted", "new", "unread"]
 
 
-def test_another_folder_of_volumes_has_no_say_about_this_machine(volumes: Path, call: Call) -> None:
+def test_protect_refuses_another_folder_of_volumes(volumes: Path, call: Call) -> None:
     call("protect").refused(2, "PYDBT_VOLUMES")
 
 

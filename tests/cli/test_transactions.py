@@ -113,7 +113,7 @@ def test_a_transaction_that_is_not_there_is_refused_with_the_last_one(image: Pat
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_those_that_the_controller_does_not_keep_long_enough_are_counted(
+def test_transactions_that_the_controller_does_not_keep_long_enough_are_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def entry(ordinal: int) -> dict[str, object]:
