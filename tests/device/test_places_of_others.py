@@ -118,7 +118,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, l
     return process
 
 
-def test_of_other_users_mounts_on_other_devices_only_a_look_is_taken(
+def test_mounts_of_other_users_on_other_devices_are_not_parsed(
     machine: Callable[[int, list[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

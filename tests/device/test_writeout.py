@@ -96,7 +96,7 @@ class Slow:
         return [f"round {self.rounds}"]
 
 
-def test_however_many_ask_there_is_one_thread_and_each_gets_a_round_that_began_after_its_call() -> None:
+def test_any_number_of_callers_share_one_thread_and_each_gets_a_round_that_began_after_its_call() -> None:
     slow = Slow()
     writeout = Writeout(None, slow)  # type: ignore[arg-type]
     assert writeout.place == ""
@@ -116,7 +116,7 @@ def test_however_many_ask_there_is_one_thread_and_each_gets_a_round_that_began_a
 
 
 @pytest.mark.parametrize("error", [DeviceError("the disk is broken"), RuntimeError("a fault")])
-def test_an_error_is_told_to_who_waits_and_the_next_round_begins_anew(error: Exception) -> None:
+def test_an_error_is_told_to_each_caller_that_waits_and_the_next_round_begins_anew(error: Exception) -> None:
     slow = Slow()
     slow.error = error
     writeout = Writeout(None, slow)  # type: ignore[arg-type]

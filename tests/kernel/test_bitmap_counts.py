@@ -75,7 +75,7 @@ def test_a_count_after_the_end_is_refused_and_touches_no_memory(opened: tuple[in
         bitmaps.counts(0, np.array([0, 64]))
 
 
-def test_the_end_waits_for_who_counts(opened: tuple[int, Bitmaps], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_for_a_count_under_way(opened: tuple[int, Bitmaps], monkeypatch: pytest.MonkeyPatch) -> None:
     _, bitmaps = opened
     counting, go_on, order = threading.Event(), threading.Event(), []
 

@@ -300,7 +300,7 @@ def test_under_load_direct_writes_are_of_their_process_and_shared_out_among_its_
         assert within(volume.of_file(first), 8 * MIB, 0.25) and within(volume.of_file(second), 8 * MIB, 0.25), answer
 
 
-def test_a_second_mapping_of_a_file_is_written_by_who_dirtied_the_page(tmp_path: Path) -> None:
+def test_pages_of_a_mapped_file_are_written_by_the_process_that_dirtied_them(tmp_path: Path) -> None:
     with watched(tmp_path, "xfs") as volume:
         file = volume.folder / "mapped"
         file.write_bytes(bytes(4 * MIB))
