@@ -114,7 +114,7 @@ def test_writes_while_nothing_tracks_are_noticed_and_copied(tmp_path, how, chanc
             both.compare("after untracked writes")
 
 
-def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitmap(tmp_path, chance):
+def test_a_write_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitmap(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
@@ -137,7 +137,7 @@ def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitma
 
 
 @pytest.mark.parametrize("how", ["down", "detach after kill"])
-def test_stopped_while_out_of_sync_it_knows_at_the_next_start_what_differs(tmp_path, how, chance):
+def test_a_primary_stopped_while_out_of_sync_knows_the_differing_blocks_at_its_next_start(tmp_path, how, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:

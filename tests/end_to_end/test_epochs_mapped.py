@@ -89,7 +89,7 @@ def until_it_stands(both: Cluster, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "striped"])
-def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+def test_the_replica_of_a_volume_that_never_rests_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
     with volume(tmp_path, kind) as (name, device, space):
         before = table(name)
         with by_epochs(tmp_path / "c", device, "--snapshot-space", space.path) as both:

@@ -18,7 +18,7 @@ SIZE = 32 * MIB
 
 
 @pytest.mark.parametrize("when", short(1, "stopped", "running"))
-def test_one_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tmp_path, chance, when):
+def test_a_target_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tmp_path, chance, when):
     with loop_device(tmp_path, SIZE) as device:
         device.path.write_bytes(chance.randbytes(SIZE))
         with cluster(tmp_path / "c", device) as both:

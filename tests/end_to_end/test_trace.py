@@ -180,7 +180,7 @@ def test_names_of_processes_that_are_hostile_stay_text(disk: Device) -> None:
 
 
 @pytest.mark.variant
-def test_filters(disk: Device) -> None:
+def test_a_trace_shows_only_the_ios_that_pass_its_filters(disk: Device) -> None:
     with traced(disk, "--json", "--process", "dd") as by_name, traced(disk, "--json", "--min-latency", "100s") as slow:
         with traced(disk, "--json", "--process", os.getpid()) as by_number:
             dd(disk, 4, "oflag=direct")

@@ -108,7 +108,7 @@ def test_a_process_that_outruns_the_link_is_named_in_the_status(tmp_path: Path) 
 
 
 @pytest.mark.variant
-def test_where_it_is_off_nothing_is_attached_and_who_asks_is_told(tmp_path: Path) -> None:
+def test_attribution_off_attaches_nothing_and_the_answer_names_the_setting(tmp_path: Path) -> None:
     with replicated(tmp_path, "--attribution", "off") as (both, _):
         assert "attribution" in writers(both)["problem"]
         assert attribution(both)["state"] == "off"

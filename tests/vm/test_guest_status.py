@@ -31,7 +31,7 @@ def asked(tmp_path):
         yield looks
 
 
-def test_it_waits_until_the_status_has_the_values_and_prints_it(tmp_path, asked):
+def test_the_program_waits_until_the_status_has_the_values_and_prints_it(tmp_path, asked):
     done = wait_in(tmp_path, 60, mode="normal")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"mode": "normal"}), done
     assert asked == ["status"] * 3

@@ -41,7 +41,7 @@ def test_a_text_that_names_no_pair_of_machines_is_refused_with_what_was_expected
         parse(text, config)
 
 
-def test_without_a_word_the_machines_are_qemu_s(monkeypatch):
+def test_the_machines_are_those_of_qemu_without_an_option(monkeypatch):
     monkeypatch.delenv(kinds.ON, raising=False)
     monkeypatch.delenv(kinds.SSH_CONFIG, raising=False)
     assert kinds.chosen() == Kind("qemu")

@@ -30,7 +30,7 @@ def test_two_machines_with_an_empty_disk_each_reach_each_other(machines):
 
 
 @needs(Ability.EMULATOR)
-def test_they_have_the_suite_s_kernel_and_reach_nothing_else(machines):
+def test_the_machines_have_the_kernel_of_the_suite_and_reach_nothing_else(machines):
     for ours in machines.both:
         assert ours.run("uname -r").output.startswith({"bookworm": "6.1.", "trixie": "6.12."}[chosen_suite()])
         assert ours.run("hostname").output.strip() == ours.name
