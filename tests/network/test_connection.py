@@ -179,7 +179,7 @@ def test_plain_tcp_needs_insecure_wherever_it_goes(host):
         check_plain_tcp(host, False)
 
 
-def test_a_socket_of_this_machine_needs_no_flag_because_the_kernel_tells_who_is_there():
+def test_a_socket_of_this_machine_needs_no_flag_because_the_kernel_names_the_peer():
     check_plain_tcp("unix:/run/x.sock", False)
 
 

@@ -134,7 +134,7 @@ def test_a_promoted_side_shuts_the_gate_and_the_status_has_it(sides: Sides) -> N
     assert report is not None and (report.outcome, report.words) == ("shut", verdict.words)
 
 
-def test_one_promoted_of_several_shuts_it_although_another_is_silent(sides: Sides) -> None:
+def test_one_promoted_secondary_of_several_shuts_the_gate_although_another_is_silent(sides: Sides) -> None:
     sides.secondary()
     sides.says(sides.secondary(), welcome)
     sides.promoted(sides.secondary())
@@ -151,7 +151,7 @@ def test_silence_is_answered_as_was_chosen(sides: Sides) -> None:
     assert "cannot be reached" in verdict.words
 
 
-def test_one_that_is_promoted_while_the_gate_waits_shuts_it(sides: Sides) -> None:
+def test_a_secondary_that_is_promoted_while_the_gate_waits_shuts_the_gate(sides: Sides) -> None:
     address = sides.secondary()
     verdict = sides.ask(OnUnreachable(60), lambda at: sides.promoted(address) if at == 3 else None)
     assert verdict.outcome is GateOutcome.SHUT
@@ -191,7 +191,9 @@ def test_a_primary_of_an_earlier_version_is_told_by_a_promoted_side_in_words_tha
 @pytest.mark.parametrize(
     "answer", [lambda _: replace(ROLE, replica="77" * 16), lambda hello: replace(welcome(hello), replica="77" * 16)]
 )
-def test_a_replica_of_another_name_has_no_say(sides: Sides, answer: Callable[[f.Hello], f.Frame]) -> None:
+def test_the_answer_of_a_replica_of_another_name_does_not_count(
+    sides: Sides, answer: Callable[[f.Hello], f.Frame]
+) -> None:
     sides.says(sides.secondary(), answer)
     assert sides.ask(REFUSE).outcome is GateOutcome.SILENT
 

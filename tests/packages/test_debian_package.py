@@ -125,7 +125,7 @@ def test_lintian_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.smoke
-def test_it_needs_the_libraries_that_the_program_needs() -> None:
+def test_the_package_needs_the_libraries_that_the_program_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {"python3-bpfcc": of_control("Depends")["python3-bpfcc"], "python3": project["requires-python"][2:]}
     for entry in project["dependencies"]:

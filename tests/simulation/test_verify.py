@@ -66,7 +66,7 @@ def test_to_a_secondary_that_compares_nothing_a_repair_copies_everything_and_ans
 
 @pytest.mark.parametrize("seed", short(4, *range(12)))
 @WORLDS
-def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):
+def test_a_verification_under_writes_and_outages_finds_no_false_difference(seed, faults):
     cluster = in_sync(seed, faults)
     verify(cluster, repair=False)
     run(cluster, 200, rate=3)
@@ -92,7 +92,7 @@ def test_blocks_that_are_written_again_and_again_while_they_are_compared_are_not
 
 
 @pytest.mark.parametrize("seed", short(4, *range(12)))
-def test_a_quiet_volume_shows_exactly_the_blocks_that_were_changed_behind_its_back_and_they_are_settled(seed):
+def test_a_verification_of_a_quiet_volume_finds_exactly_the_corrupted_blocks_and_they_are_settled(seed):
     cluster = in_sync(seed, CALM)
     blocks = corrupt(cluster, 5)
     cluster.check_prefix = lambda: None  # its history is broken, that is the point
@@ -180,7 +180,7 @@ def test_a_taint_that_comes_up_during_a_verification_is_not_answered_by_it(seed,
     assert not cluster.brain.state.taints
 
 
-def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
+def test_a_verification_that_is_cut_off_can_go_on_behind_everything_that_it_had_compared():
     cluster = in_sync(1, CALM)
     verify(cluster, repair=False)
     assert cluster.brain.verifier.resume_block() == 0
