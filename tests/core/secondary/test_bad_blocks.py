@@ -141,7 +141,7 @@ def test_zeros_stay_zeros_wherever_a_run_is_cut() -> None:
 
 def test_the_places_are_named_and_many_are_counted() -> None:
     assert bad_words(Runs.none()) == ""
-    assert "cannot be written at byte 8192, at byte 40960: what is to be there (12288 bytes)" in bad_words(
+    assert "cannot be written at byte 8192, at byte 40960: the data for these places (12288 bytes)" in bad_words(
         Runs(np.array([2, 10]), np.array([2, 1]))
     )
     four, five = (bad_words(Runs(np.arange(count) * 4, np.ones(count, np.int64))) for count in (4, 5))
