@@ -1,4 +1,4 @@
-"""Whatever a person types: one clear sentence or the answer, and the documented exit code."""
+"""Any command line that a person types gets one clear sentence or the answer, and the documented exit code."""
 
 from __future__ import annotations
 

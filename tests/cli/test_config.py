@@ -1,4 +1,4 @@
-"""A file with the words for the command line: what it says counts, the command line overrides it, nothing is guessed."""
+"""A file with the words for the command line: its settings count, the command line overrides them, nothing is guessed."""
 
 from __future__ import annotations
 

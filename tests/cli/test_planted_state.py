@@ -1,4 +1,4 @@
-"""Whatever lies in a state directory under the name of a file of this program: no command waits for it, or takes its memory."""
+"""Any file in a state directory under a name of this program's own: no command waits for it, or takes its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a controller promises lies in its state directory and its target: one that a power loss empties is refused."""
+"""The promises of a controller lie in its state directory and its target: one that a power loss empties is refused."""
 
 from __future__ import annotations
 

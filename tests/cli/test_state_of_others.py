@@ -1,4 +1,4 @@
-"""What another user may have in his state directory: it ends no command for the whole machine, and takes no memory or time."""
+"""Files in the state directory of another user: they end no command for the whole machine, and take no memory or time."""
 
 from __future__ import annotations
 

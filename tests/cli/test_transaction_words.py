@@ -1,4 +1,4 @@
-"""What the status says of the file system's transactions: never more than is known, and nothing of others' bytes as it is."""
+"""The words of the status for the file system's transactions: never more than is known, and no raw bytes of others."""
 
 from __future__ import annotations
 

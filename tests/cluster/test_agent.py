@@ -1,4 +1,4 @@
-"""What the agent does and answers for each action, over a cluster and a controller that a test makes up."""
+"""The work and the answer of the agent for each action, over a cluster and a controller that a test makes up."""
 
 from __future__ import annotations
 

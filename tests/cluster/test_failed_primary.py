@@ -1,4 +1,4 @@
-"""A primary that fails under a real stream of writes: what its replica knows decides whether it is promoted by the agent."""
+"""A primary that fails under a real stream of writes: the facts that its replica knows decide whether the agent promotes it."""
 
 from __future__ import annotations
 

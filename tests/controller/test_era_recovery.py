@@ -1,4 +1,4 @@
-"""What a start finds of the kernel's write-intent: a region to compare, or everything and a sentence that says why"""
+"""A start reads the kernel's write-intent: a region to compare, or everything and a sentence with the reason"""
 
 from __future__ import annotations
 

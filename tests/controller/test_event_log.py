@@ -1,4 +1,4 @@
-"""Whoever asks for events over the control socket: many at once lock nobody out, and each change is told once."""
+"""Questions for events over the control socket: many at once lock nobody out, and each change is told once."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def test_a_file_of_another_version_is_made_anew_and_a_torn_one_goes_on(run: Run)
     keeper.close()
     assert told(keeper) == [(0, 4)]
     os.truncate(place, 70)
-    assert told(keeper, until=NOW + 60) == [(0, 4)], "what this run knows is told all the same"
+    assert told(keeper, until=NOW + 60) == [(0, 4)], "the figures of this run are still told"
     again = run.begin()
     again.close()
     assert again.answer({})["restarts"] == [run.now]

@@ -1,4 +1,4 @@
-"""Hooks hold nothing up: one that hangs delays later ones alone, what does not fit is counted, and an unsafe one is not run."""
+"""Hooks hold nothing up: one that hangs delays later ones alone, one without room is counted, and an unsafe one is not run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a primary answers to ``io``: figures of intervals, fewer timed I/Os under load, and the cost now and then."""
+"""The answer of a primary to ``io``: figures of intervals, fewer timed I/Os under load, and the cost now and then."""
 
 from __future__ import annotations
 

@@ -447,7 +447,7 @@ def test_no_map_is_written_before_the_state_that_it_counts_on(loop, full_disk):
 
 @pytest.mark.parametrize("down", [False, True])
 def test_a_run_that_could_not_save_its_last_state_ends_with_that_error(loop, monkeypatch, down):
-    """Not as one that can simply go on: what was saved is older than what was known."""
+    """Not as one that can simply go on: the saved state is older than the known one."""
 
     def fails(*_):
         raise StateError("no space left on device")

@@ -1,4 +1,4 @@
-"""What a side knows of a change of places that was not completed outlives its processes, and is told without them too."""
+"""A change of places that was not completed is known after the end of a side's processes, and is told without them too."""
 
 from __future__ import annotations
 

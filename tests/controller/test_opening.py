@@ -1,4 +1,4 @@
-"""Who a volume is replicated to at a start: those on record and those that were typed; nobody is forgotten by not being typed."""
+"""The secondaries of a volume at a start: those on record and those that were typed; none is forgotten by not being typed."""
 
 from __future__ import annotations
 

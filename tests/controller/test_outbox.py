@@ -1,4 +1,4 @@
-"""What is captured or read becomes frames that say exactly the same."""
+"""Captured writes and read blocks become frames with exactly their content."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def apply(frames, size_bytes: int) -> bytearray:
 
 
 def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
-    """Whoever says it has a ring to empty, and other secondaries to serve."""
+    """The loop that says it has a ring to empty, and other secondaries to serve."""
     near, far = socket.socketpair()
     with far:
         outbox = Outbox(FramedConnection(near), None, lambda reason: None)

@@ -266,7 +266,7 @@ def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
 def test_a_replica_that_was_promoted_is_called_promoted(tmp_path: Path) -> None:
     save_record(tmp_path, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
     write_saved_status(tmp_path, {"role": "secondary", "mode": "offline", "replica_state": "consistent"})
-    assert last_known(tmp_path) == "; it was promoted at 2026-01-02 03:04:05 UTC", "it is a replica no more"
+    assert last_known(tmp_path) == "; it was promoted at 2026-01-02 03:04:05 UTC", "it is no replica any more"
 
 
 def test_the_status_of_a_demoted_side_names_the_writes_that_it_alone_has(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The lock and the report of the process of all volumes: what one that was killed left deceives nobody, and does not stay."""
+"""The lock and the report of the process of all volumes: the files of a killed process deceive nobody, and do not stay."""
 
 from __future__ import annotations
 

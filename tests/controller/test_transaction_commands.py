@@ -1,4 +1,4 @@
-"""What a running primary answers about transactions is what its brains hold, and a wait for one ends when all hold it."""
+"""A running primary answers about transactions by the state of its brains, and a wait for one ends when all hold it."""
 
 from __future__ import annotations
 

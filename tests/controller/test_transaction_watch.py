@@ -229,7 +229,7 @@ def test_another_file_system_is_told_once_and_its_transactions_alone_are_new(clo
         written.write(FIRST + offset, data)
     story.built.writes.clear()
     written.write(FIRST, Jbd2Builder(1024, 400, incompat=0).superblock())
-    assert story.take(written) == (), "of the log that is no more"
+    assert story.take(written) == (), "of the log that was replaced"
     assert [one.name for one in story.watch.recent()] == ["8", "9", "10"]
     assert story.watch.take_renewed()
 

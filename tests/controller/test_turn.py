@@ -1,4 +1,4 @@
-"""One turn of the loop: what happened is gathered, the brains decide, and their effects are done before it ends."""
+"""One turn of the loop: it gathers the events, the brains decide, and their effects are done before it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is collected only while somebody looks begins with the first question, and ends by itself; its failure is a sentence."""
+"""A collector that works while somebody looks begins with a question, and ends by itself; its failure is a sentence."""
 
 from __future__ import annotations
 

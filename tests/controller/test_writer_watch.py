@@ -1,4 +1,4 @@
-"""What the loop and the control socket get of those who write; the programs themselves are a fake here."""
+"""The view of the loop and the control socket on the writers; the programs themselves are a fake here."""
 
 from __future__ import annotations
 

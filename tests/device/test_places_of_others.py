@@ -1,4 +1,4 @@
-"""What another user has in a mount namespace of his own, or opens: root opens nothing of it unseen, and waits for none of it."""
+"""Files of another user, in a mount namespace of his own or open: root opens none of them unseen, and waits for none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A target that is a loop device: what its file did not take is an error, though the kernel tells of none."""
+"""A target that is a loop device: data that its file did not take is an error, though the kernel tells of none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What programs have written and not synced reaches the device when it is asked for, from every mount that can be reached."""
+"""Data that programs have written and not synced reaches the device on demand, from every mount that can be reached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may overwrite whom after a failover: told by what both sides have been through, never guessed."""
+"""The side that may overwrite the other after a failover: known by the history of both, never guessed."""
 
 from __future__ import annotations
 

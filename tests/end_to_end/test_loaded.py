@@ -1,4 +1,4 @@
-"""What a loaded process became is what a started one is: to its parent, in /proc, and to whoever reads what it says."""
+"""A loaded process is the same as a started one: to its parent, in /proc, and to the reader of its output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever ended the last controller, the next one trusts no more than what was really tracked."""
+"""After any end of the last controller, the next one trusts no more than the writes that were really tracked."""
 
 from __future__ import annotations
 

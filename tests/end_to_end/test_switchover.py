@@ -134,7 +134,7 @@ def test_a_secondary_that_cannot_be_a_primary_names_the_reason_and_nothing_chang
 
 
 def test_while_nobody_is_known_to_have_taken_the_place_both_sides_tell_it_and_what_to_do(places: Places) -> None:
-    """Whoever connects anew finds no secondary: it answers the question, and never hears that it is to take over."""
+    """A new connection finds no secondary: it answers the question, and never hears that it is to take over."""
     both, gave, asked = places.both, ("gave its place to", "promote"), ("asked", "take its place", "promote")
     both.wait()
     Path(both.address.removeprefix("unix:")).unlink()

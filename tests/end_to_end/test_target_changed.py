@@ -45,7 +45,7 @@ def test_a_target_that_was_cut_short_and_got_its_size_again_is_compared_as_a_who
 
 @pytest.mark.variant
 def test_trimmed_space_of_a_device_that_promises_nothing_is_read_back_and_no_difference(tmp_path, chance):
-    """A loop device over a device: what lies below is not known."""
+    """A loop device over a device: the storage below is not known."""
     with loop_device(tmp_path, 64 * MIB) as below, loop_over(below.path) as device:
         make_filesystem("ext4", device.path)
         with (

@@ -1,4 +1,4 @@
-"""What both sides really hold is what counts: differences are found, told, copied; and nothing is called one that is none."""
+"""The real content of both sides counts: differences are found, told, copied; and nothing is called one that is none."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes is told by what really was written: by the kernel's programs, on file systems of a loop device."""
+"""The writers are told by the bytes that were really written: by the kernel's programs, on file systems of a loop device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes, against what real programs say that they wrote: a minute of fio, several at once, and PostgreSQL."""
+"""The writers, compared with the output of real programs: a minute of fio, several at once, and PostgreSQL."""
 
 from __future__ import annotations
 

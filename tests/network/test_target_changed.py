@@ -1,4 +1,4 @@
-"""Whatever others do to a target, to its size or its content: it is not called consistent before all of it was compared."""
+"""A change of a target by others, of its size or its content: it is not called consistent before all of it was compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What another user made, or may change, is not used as if it were this program's own."""
+"""A file that another user made, or may change, is not used as if it were this program's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verification while writes go on: it finds exactly what was changed behind everybody's back, and never cries wolf."""
+"""Verification while writes go on: it finds exactly the blocks that were corrupted, and reports no false difference."""
 
 from __future__ import annotations
 

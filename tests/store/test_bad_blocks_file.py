@@ -1,4 +1,4 @@
-"""What is kept of blocks that the target does not take comes back as it was, or is refused by the file's name."""
+"""The kept data of blocks that the target does not take comes back as it was, or is refused by the file's name."""
 
 from __future__ import annotations
 

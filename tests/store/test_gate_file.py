@@ -1,4 +1,4 @@
-"""What the gate found is for the status of this boot alone; a file that tells nothing is none."""
+"""The answer of the gate is for the status of this boot alone; a file that tells nothing is none."""
 
 from __future__ import annotations
 

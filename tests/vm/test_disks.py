@@ -1,4 +1,4 @@
-"""What a power cut leaves of a disk with a write cache, and what the log of a device says: the tests' own instruments"""
+"""A disk with a write cache after a power cut, and the log of a device: the tests' own instruments"""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_a_cut_cable_lets_nothing_through_until_it_is_connected_again(machines):
     assert machines.primary.run(f"ping -c 1 -W 2 {machines.secondary.address}", check=False).code
     machines.mend_link()
     reached = f"ping -c 1 -W 2 {machines.secondary.address}"
-    wait_until(lambda: not machines.primary.run(reached, check=False).code, "the cable is mended", 60)
+    wait_until(lambda: not machines.primary.run(reached, check=False).code, "the cable is connected again", 60)
 
 
 def test_a_file_that_is_put_into_a_machine_comes_back_the_same(machines, tmp_path):

@@ -169,7 +169,7 @@ def test_a_status_that_is_old_is_stale_and_nothing_of_it_looks_present(stage: St
 
 
 def test_pictures_that_stop_coming_make_everything_stale(stage: Stage) -> None:
-    """Whatever happens to those who take them: the screen does not stay green."""
+    """The process that takes the pictures may fail in any way: the screen does not stay green."""
     stage.play(seen("data"))
     with playing(stage) as shown:
         shown.until_shown("● good")

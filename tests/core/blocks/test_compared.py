@@ -1,4 +1,4 @@
-"""What is compared by digests and what is sent as it is: together they are the batch, whatever the block size."""
+"""Blocks compared by digests and blocks sent as they are: together they are the batch, for every block size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Pacemaker says is read without doubt, or not at all."""
+"""The output of Pacemaker is read without doubt, or not at all."""
 
 from __future__ import annotations
 

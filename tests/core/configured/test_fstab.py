@@ -1,4 +1,4 @@
-"""What mounts a device is found in every line that names a mount, and no other line changes that."""
+"""Each mount of a device is found in every line that names one, and no other line changes that."""
 
 from __future__ import annotations
 

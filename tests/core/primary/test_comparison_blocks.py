@@ -1,4 +1,4 @@
-"""Which blocks a comparison looks at: what is free now counts for nobody, and what was free at the first copy says nothing."""
+"""The blocks of a comparison: blocks that are free now do not count, and their state at the first copy decides nothing."""
 
 from __future__ import annotations
 

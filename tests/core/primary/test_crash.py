@@ -1,4 +1,4 @@
-"""What a crash of the primary at a bad moment must not make it forget."""
+"""A crash of the primary at a bad moment must not make it forget these facts."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
 
 @pytest.mark.parametrize("held", [False, True])
 def test_a_target_that_was_a_replica_of_this_volume_before_is_compared_where_it_has_free_space_now_too(held):
-    """What it alone had of a write, or what was there before it was given up, may lie where nobody looks any more."""
+    """Writes that it alone had, or its content from before it was given up, may lie where nobody looks any more."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7), 0.0)
     brain.handle(ev.Tick(), 0.0)
     effects = brain.handle(ev.Connected("two", "consistent", 3, 5, False, False, held), 0.0)
@@ -204,7 +204,7 @@ def test_blocks_in_use_that_were_found_before_it_was_known_that_all_are_needed_a
 
 
 def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
-    """What the first replica had acknowledged has left the map; the second has none of it."""
+    """Writes that the first replica had acknowledged have left the map; the second has none of them."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=True, scan_used=False, replica="one"), 0.0)
     effects = brain.handle(ev.Connected("two", "inconsistent", 0, 0, False, True), 0.0)
     assert any(isinstance(effect, ev.ScanUsed) for effect in effects) or not brain.state.replica.scanned

@@ -173,7 +173,7 @@ def test_a_lost_transaction_stays_lost_by_its_name_until_that_name_is_given_agai
     assert story_lost(story) == {7: FAILED} and story.transactions.lost.reason(AskedTransaction.parse("7")) == FAILED
     assert story.transactions.lost.reason(AskedTransaction.parse("8")) == ""
     story.batch((SUBMIT, 3), (COMPLETE, 3), done=(replace(ended(0, 7, 3), ordinal=9),))
-    assert story_lost(story) == {7: FAILED}, "that one was lost all the same"
+    assert story_lost(story) == {7: FAILED}, "that one was lost nevertheless"
     assert story.transactions.lost.reason(AskedTransaction.parse("7")) == "", "another one has its name"
 
 
@@ -313,7 +313,7 @@ def test_half_of_the_log_is_for_writes_alone() -> None:
     kinds = [kind for kind, _ in story.kinds()]
     assert kinds.count("WRITE") == 9 and 0 < kinds.count("FILE_SYSTEM") < 9
     story.acknowledge(9)
-    assert story.told() == ("8", "8"), "one without a record has its name all the same"
+    assert story.told() == ("8", "8"), "one without a record still has its name"
 
 
 def test_a_commit_that_never_shows_its_completion_does_not_fill_the_log() -> None:

@@ -1,4 +1,4 @@
-"""What is told of a comparison that began where differences were likely."""
+"""The log line about a comparison that began where differences were likely."""
 
 from __future__ import annotations
 

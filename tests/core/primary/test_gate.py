@@ -1,4 +1,4 @@
-"""The gate: one secondary that was promoted shuts it, a stranger has no say, and silence is answered as was chosen."""
+"""The gate: one secondary that was promoted shuts it, a stranger does not count, and silence is answered as was chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What counts for nobody and was not given to the secondary is known, until it is given."""
+"""Free blocks that were not given to the secondary are known, until they are given."""
 
 from __future__ import annotations
 

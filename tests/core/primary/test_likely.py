@@ -1,4 +1,4 @@
-"""What is compared first after a power loss: the latest writes of the secondary, what the log names, and the earlier ones."""
+"""The first blocks of a comparison after a power loss: the latest writes of the secondary, those in the log, and earlier ones."""
 
 from __future__ import annotations
 

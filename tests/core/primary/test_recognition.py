@@ -108,6 +108,6 @@ def test_an_image_that_cannot_be_used_stays_so_until_the_secondary_says_otherwis
     assert state.replica.state == "outdated"
     recognition.left(unusable=True)
     recognition.left(unusable=False)
-    assert state.replica.state == "inconsistent", "a cut does not mend a disk"
+    assert state.replica.state == "inconsistent", "a cut does not repair a disk"
     recognition.connected(said())
     assert state.replica.state == "outdated"

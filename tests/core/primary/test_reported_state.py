@@ -1,4 +1,4 @@
-"""What a replica may be called: up to date only while a heartbeat that was answered vouches for what is missing."""
+"""The reported state of a replica: up to date only while an answered heartbeat proves that nothing is missing."""
 
 from __future__ import annotations
 

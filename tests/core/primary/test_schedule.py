@@ -1,4 +1,4 @@
-"""What is repeated is never put off for longer than from one time to the next, whatever the clock has said."""
+"""A repeated task is never put off for longer than one interval, for any reading of the clock."""
 
 from __future__ import annotations
 

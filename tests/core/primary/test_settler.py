@@ -1,4 +1,4 @@
-"""Settling: what is unsettled is read, compared behind the stream, and sent when it differs."""
+"""Settling: an unsettled block is read, compared behind the stream, and sent when it differs."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def test_the_operator_is_told_when_more_blocks_become_unwritable() -> None:
 
 
 def test_new_unwritable_blocks_are_compared_in_normal_mode_and_once() -> None:
-    """Of a block that cannot be read either, the secondary lacks what was not written since."""
+    """The secondary lacks the earlier data of a block that it can neither read nor write."""
     state = state_of(mode=Mode.NORMAL)
     recognition, settler = Recognition(state), Settler(state)
     recognition.cannot_write(Unwritable(runs((5, 2)), 4096))

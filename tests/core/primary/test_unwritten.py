@@ -1,4 +1,4 @@
-"""What is known for the better counts when it is on the disk."""
+"""A better state counts when it is on the disk."""
 
 from __future__ import annotations
 

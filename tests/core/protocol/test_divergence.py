@@ -1,4 +1,4 @@
-"""A split brain is told in the words of people: host, device, moments and MiB of each side; what is not known is called so."""
+"""A split brain is told in the words of people: host, device, moments and MiB of each side; an unknown one is called unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the target does not take is kept aside by sectors, and read as if it were there; more than a disk has is too much."""
+"""Data that the target does not take is kept aside by sectors, and read as if it were there; too many bad blocks are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who comes in great numbers, from however many addresses of a network, keeps out only itself."""
+"""A crowd from one network, of any number of addresses, keeps out only itself."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def test_the_final_handover_comes_over_a_connection_of_its_own_and_ends_nothing(
     side.hears(f.Bye("stopping"))
     side.again()  # it was killed, or failed
     side.connects()
-    assert side.stage is HandoverStage.ASKED, "a greeting may be that of a primary which is one no more"
+    assert side.stage is HandoverStage.ASKED, "a greeting may be that of a former primary"
     side.hears(FINAL)
     assert side.stage is HandoverStage.ASKED, "until it is done"
 

@@ -43,7 +43,7 @@ def test_the_shortage_behind_a_primary_that_is_back_is_unknown_before_it_tells()
     brain = connected(watch)
     brain.handle(e.FrameReceived(1, TOLD), 1.0)
     assert watch.report(1.0, connected=True).behind_bytes == 0
-    assert watch.report(99.0).behind_bytes == 0, "away, what it told last is what is known"
+    assert watch.report(99.0).behind_bytes == 0, "while it is away, its last report counts"
     brain = connected(watch, now=100.0)
     report = watch.report(100.0, connected=True)
     assert report.behind_bytes is None and report.told == TOLD.moment

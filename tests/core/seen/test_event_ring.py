@@ -1,4 +1,4 @@
-"""Who asks again and again for the events since the last question gets each once, or is told that some are missing."""
+"""A reader that asks again and again for the events since its last question gets each once, or is told that some are missing."""
 
 from __future__ import annotations
 

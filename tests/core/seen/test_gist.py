@@ -1,4 +1,4 @@
-"""What of a sight is news: each change that a person would see, and nothing of an idle second."""
+"""The news in a sight: each change that a person would see, and nothing of an idle second."""
 
 from __future__ import annotations
 

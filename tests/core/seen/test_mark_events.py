@@ -1,4 +1,4 @@
-"""A mark is an event when it is held, or may not be, of each secondary; what was there at a start is no news."""
+"""A mark is an event when it is held, or may not be, of each secondary; an earlier mark at a start is no news."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What monitoring is told: never better than the truth, in a format that no text of others breaks."""
+"""The answer to monitoring: never better than the truth, in a format that no text of others breaks."""
 
 from __future__ import annotations
 

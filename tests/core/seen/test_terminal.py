@@ -1,4 +1,4 @@
-"""What ``controller top`` shows: a level has a word and a shape, an old status shows no figure."""
+"""The screen of ``controller top``: a level has a word and a shape, an old status shows no figure."""
 
 from __future__ import annotations
 

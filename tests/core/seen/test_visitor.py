@@ -1,4 +1,4 @@
-"""Who may read: other sites, other names, and other methods than reading are turned away before anything is looked up."""
+"""Visitors: other sites, other names, and other methods than reading are turned away before anything is looked up."""
 
 from __future__ import annotations
 

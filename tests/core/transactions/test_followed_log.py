@@ -1,4 +1,4 @@
-"""The log of a volume is followed in its captured writes; what else is written there does not matter, and nothing raises."""
+"""The log of a volume is followed in its captured writes; other writes there do not matter, and nothing raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a transaction names is kept in the order in which it was named, and in bounded memory."""
+"""The blocks that a transaction names are kept in their order, and in bounded memory."""
 
 from __future__ import annotations
 

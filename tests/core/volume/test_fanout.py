@@ -1,4 +1,4 @@
-"""What several secondaries share is released, zeroed and answered only when each of them agrees; and none waits for another."""
+"""Shared data of several secondaries is released, zeroed and answered only when each agrees; and none waits for another."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_map_of_an_absent_secondary_is_not_written_more_often_because_of_the
     assert fanout.deadline() <= 3.3
     assert (None, "TakeQuiet") in kinds(fanout.handle(ev.Tick(), 3.3))
     effects = fanout.handle(ev.QuietTaken(np.array([1 << 3], np.uint64), 0, True), 3.3)
-    assert kinds(effects) == [(2, "Persist")], "it takes what the flip names into its map all the same"
+    assert kinds(effects) == [(2, "Persist")], "it still takes the blocks of the flip into its map"
 
 
 def test_a_map_that_cannot_be_written_zeroes_nothing():

@@ -1,4 +1,4 @@
-"""What goes to a secondary waits for the write of the state that it rests on, and nothing else does."""
+"""A frame for a secondary waits for the write of the state that it rests on, and nothing else does."""
 
 from __future__ import annotations
 

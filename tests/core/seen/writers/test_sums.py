@@ -1,4 +1,4 @@
-"""The rows of every view add up to what was captured; what nobody can tell is unknown, and nothing is counted twice."""
+"""The rows of every view add up to the captured bytes; those of unknown writers are unknown, and nothing is counted twice."""
 
 from __future__ import annotations
 

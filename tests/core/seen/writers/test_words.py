@@ -1,4 +1,4 @@
-"""Who writes, in one line."""
+"""The writers, in one line."""
 
 from __future__ import annotations
 
