@@ -28,7 +28,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.quiet_bitmap import MapRequest
+from pydbt.core.primary.quiet_bitmap import TakingBitmap
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.below import Below, mapping
@@ -313,7 +313,7 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     loop.volume.capture.write(1)
     loop.volume.drain()
     loop.feed.process()
-    assert stays.quiet.request is MapRequest.BITMAP and stays.quiet.bits is None
+    assert stays.quiet.request == TakingBitmap() and stays.quiet.bits is None
     give_up(loop, peer)
     assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
