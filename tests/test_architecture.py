@@ -147,7 +147,7 @@ def writes_into_a_brain(source: str, used: set[str] | None = None) -> list[str]:
     return found
 
 
-def test_what_changes_a_brain_past_its_events_is_found() -> None:
+def test_code_that_changes_a_brain_past_its_events_is_found() -> None:
     source = (
         "def f(self, peer):\n"
         "    kept = self._brain.state.left_out\n"

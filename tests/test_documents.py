@@ -88,6 +88,17 @@ def test_the_tests_that_the_scenarios_name_exist() -> None:
             assert place.with_suffix(".py").exists() or place.is_dir(), f"the scenarios name {words}, which is no test"
 
 
+def test_the_words_of_a_test_that_the_scenarios_quote_are_in_a_name_of_its_file() -> None:
+    quoted = 0
+    for row in (PROJECT / "docs/internals/scenarios.md").read_text().splitlines():
+        places = [PROJECT / "tests" / f"{name}.py" for name in re.findall(r"`([\w/]+/test_\w+)`", row)]
+        names = [name for place in places for name in re.findall(r"def test_(\w+)", place.read_text())]
+        for words in re.findall(r"\*([a-z][a-z ]+ [a-z ]+)\*", row.rpartition(" | ")[2]):
+            quoted += 1
+            assert any(words.replace(" ", "_") in name for name in names), f"no test of {places} is called *{words}*"
+    assert quoted > 20
+
+
 # --- names of the code ------------------------------------------------------------------------------------
 
 

@@ -284,7 +284,7 @@ def test_the_codes_of_refusals_are_the_documented_ones() -> None:
     assert set(of_content) >= refusals.FATAL_REFUSALS
 
 
-def test_how_often_the_secondary_is_heard_is_told_as_it_is() -> None:
+def test_the_document_has_the_intervals_of_acknowledgement_and_of_silence() -> None:
     text = " ".join(section("The conversation").split())
     assert f"The secondary sends something at least every {ACK_INTERVAL_S:g} seconds." in text
     assert f"A side that hears nothing for {SILENCE_S:g} seconds closes the connection." in text
@@ -380,7 +380,7 @@ def test_the_file_that_tells_how_far_the_journal_reached_is_laid_out_as_document
     )
 
 
-def test_what_is_pinned_is_documented() -> None:
+def test_every_pinned_object_is_documented() -> None:
     text = " ".join(section("What is pinned").split())
     (maps, optional) = re.findall(r"the maps (.*?), and `(\w+)` if", text)[0]
     assert re.findall(r"`(\w+)`", maps) == list(pins.MAPS) and optional == pins.DATA_MAP

@@ -8,7 +8,7 @@ from pydbt.core.units import format_bytes, format_seconds
 
 
 def loss_lines(lost: Loss) -> list[str]:
-    """One sentence per line; what is not known is called so."""
+    """One sentence per line; an unknown amount is called unknown."""
     host = lost.host or "the primary"
     if not lost.as_of:
         return [f"as of a moment that is not known: the last writes of {host} may be only there"]
@@ -22,5 +22,5 @@ def loss_lines(lost: Loss) -> list[str]:
             f"the last {format_seconds(lost.seconds)} before {short(lost.told)}, about {format_bytes(lost.behind_bytes)}, "
             f"are only on {host}"
         )
-    lines.append(f"what {host} wrote after {short(lost.told)} is only there, and not known here")
+    lines.append(f"writes of {host} after {short(lost.told)} are only there, and not known here")
     return lines

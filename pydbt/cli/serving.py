@@ -145,7 +145,7 @@ def _serve_secondary(options: SecondaryOptions, only_check: bool) -> int | Prima
     forbid_core_dumps()
     if not options.replay_only and (since := _promoted_since(options.state_dir)):
         if only_check:
-            click.echo(f"{printable(str(options.target))} was promoted at {since}: its old primary would be told so")
+            click.echo(f"{printable(str(options.target))} was promoted at {since}: its old primary would be told that")
             return 0
         # Only now: no other command needs it.
         from pydbt.controller.secondary.promoted import serve_promoted

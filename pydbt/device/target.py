@@ -151,8 +151,8 @@ class Target:
         except OSError:
             return  # nobody knows, as on a file server that is away
         raise DeviceError(
-            f"TARGET {self.path} was removed, renamed or exchanged, or a mount hides it: put the same file back; what was "
-            f"removed can be copied from /proc/{os.getpid()}/fd/{self._descriptor} until this process ends"
+            f"TARGET {self.path} was removed, renamed or exchanged, or a mount hides it: put the same file back; the removed "
+            f"file can be copied from /proc/{os.getpid()}/fd/{self._descriptor} until this process ends"
         )
 
     @property

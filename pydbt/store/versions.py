@@ -13,7 +13,7 @@ from pydbt.core.protocol.frame_checks import NewerVersion
 
 ONWARD = (
     "use the newer program again; to go back to this one, end replication with the newer one ('controller down'), and begin "
-    "with new state directories on both sides: every block is then compared, and only what differs is copied"
+    "with new state directories on both sides: every block is then compared, and only those that differ are copied"
 )
 
 

@@ -134,7 +134,7 @@ def test_the_link_names_why_the_boot_did_not_arm_it_which_alone_breaks_nothing(
     (root / "run/systemd/system").mkdir(parents=True)
     monkeypatch.setattr(arming, "why_unarmed", lambda *known: why_unarmed(*known, root))
     mark = machine.state
-    assert "every write is tracked" in machine.done("arm", "data"), "in time all the same"
+    assert "every write is tracked" in machine.done("arm", "data"), "still in time"
     save_state(machine.state_dir, mark)
     run("tune2fs", "-L", "changed", machine.disk)
     words = "(it was not armed before its mount: pydbt-arm@data.service is not enabled)"

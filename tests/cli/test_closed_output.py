@@ -28,7 +28,7 @@ def run(words: tuple[str, ...], stdout: int | None) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_a_reader_that_went_away_is_141_and_no_word(words: tuple[str, ...]) -> None:
+def test_a_reader_that_went_away_is_exit_code_141_and_no_message(words: tuple[str, ...]) -> None:
     read, write = os.pipe()
     os.close(read)
     try:
@@ -68,7 +68,7 @@ def test_an_error_of_the_command_is_told_beside_a_full_disk() -> None:
 
 
 def test_no_file_takes_the_place_of_a_stream_that_was_closed_at_the_start(tmp_path: Path) -> None:
-    """What a library prints to stderr would be written to a TARGET in that place."""
+    """The output of a library on stderr would be written to a TARGET in that place."""
     look = "import os, sys; print(*(os.readlink(f'/proc/self/fd/{n}') for n in range(3)), file=open(sys.argv[1], 'w'))"
     script = f"from pydbt.cli import main; main._open_closed_streams(); {look}; print('out'); sys.stderr.write('x')"
     found = tmp_path / "found"
@@ -76,4 +76,4 @@ def test_no_file_takes_the_place_of_a_stream_that_was_closed_at_the_start(tmp_pa
     done = subprocess.run([sys.executable, "-c", script, found], cwd=ROOT, preexec_fn=closed, timeout=60)
     assert done.returncode == 0 and found.read_text().split() == ["/dev/null"] * 3
     done = subprocess.run([*PROGRAM, "status", "/dev/no-such-disk"], cwd=ROOT, preexec_fn=closed, timeout=60)
-    assert done.returncode == 2, "its exit code is told all the same"
+    assert done.returncode == 2, "its exit code is still told"

@@ -52,7 +52,7 @@ def test_a_command_that_is_forked_ends_as_one_that_python_starts() -> None:
         assert (forked.code, forked.output, forked.errors) == (cold.returncode, cold.stdout, cold.stderr)
 
 
-def test_one_that_is_forked_takes_signals_and_is_killed_when_it_takes_too_long(tmp_path: Path) -> None:
+def test_a_forked_command_takes_signals_and_is_killed_when_it_takes_too_long(tmp_path: Path) -> None:
     quick = loaded(os.environ)
     assert quick is not None
     lines = f"import os, time; open('{tmp_path}/pid', 'w').write(str(os.getpid())); print('begun', flush=True); time.sleep(600)"

@@ -1,4 +1,4 @@
-"""Whatever a person types: one clear sentence or the answer, and the documented exit code."""
+"""Any command line that a person types gets one clear sentence or the answer, and the documented exit code."""
 
 from __future__ import annotations
 
@@ -388,7 +388,7 @@ def test_commands_are_passed_on(disk: str, controller: FakeController) -> None:
     ]
 
 
-def test_one_of_several_secondaries_is_named_in_every_way_that_addresses_are_written(
+def test_a_secondary_is_named_in_every_way_in_which_addresses_are_written(
     disk: str, controller: FakeController
 ) -> None:
     assert command("wait", disk, "--secondary", "10.0.0.3:7790").code == 0
@@ -428,7 +428,9 @@ def test_secondaries_are_listed_added_and_removed(disk: str, controller: FakeCon
     command("secondaries", disk, "--peer", "gamma").refused(2, "--add")
 
 
-def test_what_only_a_primary_knows_is_not_asked_of_a_secondary(disk: str, controller: FakeController) -> None:
+def test_a_question_for_a_primary_is_refused_by_a_secondarys_state_directory(
+    disk: str, controller: FakeController
+) -> None:
     controller.status = {"role": "secondary", "mode": "ready", "replica_state": "consistent"}
     place = controller.state_dir
     for words in (
@@ -485,7 +487,7 @@ def test_a_verification_that_waits_for_the_secondary_logs_that_once_and_resumes_
 
 
 @pytest.mark.parametrize("tainted", [False, True])
-def test_whoever_ends_a_verification_is_told_that_a_taint_is_still_to_be_answered(
+def test_a_cancelled_verification_names_the_taint_that_is_still_to_be_answered(
     tainted: bool, disk: str, controller: FakeController
 ) -> None:
     controller.on_command["verify"] = dict

@@ -31,7 +31,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Path | None]:
     return images
 
 
-def test_it_is_for_the_running_kernel_one_that_is_installed_or_an_image(
+def test_programs_are_compiled_for_the_running_kernel_an_installed_one_or_an_image(
     asked: list[Path | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute(["compile"]) == 0
@@ -51,7 +51,7 @@ def test_two_kernels_are_wrong_usage(asked: list[Path | None], capsys: pytest.Ca
     assert "both name a kernel" in capsys.readouterr().err and not asked
 
 
-def test_what_cannot_be_compiled_ends_with_the_machine_s_code(
+def test_a_compilation_that_fails_ends_with_the_exit_code_of_the_machine(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(image: Path | None) -> Compiled:

@@ -1,4 +1,4 @@
-"""A file with the words for the command line: what it says counts, the command line overrides it, nothing is guessed."""
+"""A file with the words for the command line: its settings count, the command line overrides them, nothing is guessed."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_the_file_may_be_named_in_the_environment(tmp_path):
         ("[run]\nsecondary = [1]\n", ["a text or a list of texts"]),
     ],
 )
-def test_what_no_command_knows_is_named_and_nothing_is_done(tmp_path, text, words):
+def test_an_entry_that_no_command_knows_is_named_and_nothing_is_done(tmp_path, text, words):
     asked(tmp_path, text, "wait", "--state", tmp_path).refused(2, "controller.toml", *words)
 
 

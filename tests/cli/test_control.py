@@ -271,7 +271,7 @@ GOOD = {"ok": True, "result": {"role": "primary", "mode": "normal", "replica_sta
 
 
 @pytest.mark.parametrize("name", ["status", "wait", "down", "promote", "pause"])
-def test_whoever_could_plant_a_socket_is_asked_nothing(tmp_path: Path, name: str) -> None:
+def test_a_socket_that_another_user_planted_is_asked_nothing(tmp_path: Path, name: str) -> None:
     """In a directory of root's in which he could make one: it had the wrong mode for a moment."""
     with stranger(tmp_path, GOOD) as asked:
         with pytest.raises(StateError, match=r"a process of user 65534 .*: end it, and see who may write to"):
@@ -279,7 +279,7 @@ def test_whoever_could_plant_a_socket_is_asked_nothing(tmp_path: Path, name: str
         assert asked() == []
 
 
-def test_another_user_in_a_directory_of_his_own_is_given_no_command_but_may_say_how_his_secondary_stands(
+def test_another_users_process_gets_no_command_and_may_only_report_its_secondary(
     tmp_path: Path,
 ) -> None:
     theirs = tmp_path / "theirs"
@@ -302,7 +302,9 @@ def test_another_user_in_a_directory_of_his_own_is_given_no_command_but_may_say_
         [],
     ],
 )
-def test_his_primary_is_none_and_his_error_is_not_this_program_s(tmp_path: Path, answer: dict[str, Any]) -> None:
+def test_an_answer_of_another_users_process_is_no_primary_and_no_error_of_this_program(
+    tmp_path: Path, answer: dict[str, Any]
+) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
@@ -311,7 +313,7 @@ def test_his_primary_is_none_and_his_error_is_not_this_program_s(tmp_path: Path,
     assert caught.value.exit_code == StateError.exit_code
 
 
-def test_a_link_of_his_to_the_socket_of_another_volume_is_not_followed_by_a_command(tmp_path: Path) -> None:
+def test_another_users_link_to_the_socket_of_a_volume_is_not_followed_by_a_command(tmp_path: Path) -> None:
     """Root's wait would return for a volume that nobody asked about, and root's pause would stop that one."""
     theirs, asked = tmp_path / "theirs", []
     theirs.mkdir()
@@ -324,7 +326,7 @@ def test_a_link_of_his_to_the_socket_of_another_volume_is_not_followed_by_a_comm
     assert asked == []
 
 
-def test_the_commands_of_root_in_his_directory_are_refused_in_one_sentence(tmp_path: Path) -> None:
+def test_the_commands_of_root_in_another_users_directory_are_refused_in_one_sentence(tmp_path: Path) -> None:
     theirs = tmp_path / "theirs"
     theirs.mkdir()
     os.chown(theirs, 65534, 65534)
@@ -460,7 +462,7 @@ with registered_secondary(sys.argv[1], sys.argv[2], "127.0.0.1", 47003), claimed
 """
 
 
-def test_what_a_killed_owner_leaves_is_not_taken_for_a_living_one_and_goes_with_the_next_start(
+def test_the_entry_of_a_killed_owner_is_not_taken_for_a_living_one_and_goes_with_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A registry of its own: whatever else starts on this machine takes away what a killed one left.
@@ -520,7 +522,7 @@ def test_a_status_of_another_shape_is_none(tmp_path: Path, secondaries: str) -> 
         ({"command": "remove", "secondary": None}, "remove"),
     ],
 )
-def test_a_request_of_which_a_loop_would_end_is_refused_before_it_gets_there(
+def test_a_request_that_would_end_the_loop_is_refused_before_it_gets_there(
     words: dict[str, object], named: str
 ) -> None:
     with pytest.raises(UsageError, match=named):
@@ -582,7 +584,7 @@ def test_one_client_too_many_is_told_that_the_controller_is_busy_and_not_that_it
         wait_until(there_is_room, "a place is free again")
 
 
-def test_one_that_takes_nobody_in_is_busy_and_not_ended_and_its_place_is_not_taken(tmp_path: Path) -> None:
+def test_a_controller_that_accepts_no_connection_is_busy_and_its_place_is_not_taken(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
         full.bind(str(socket_path(tmp_path)))
         full.listen(0)

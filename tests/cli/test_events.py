@@ -71,7 +71,7 @@ def names(lines: list[Line]) -> list[str]:
     return [line.event.name for line in lines]
 
 
-def test_what_there_is_comes_first_and_then_each_change_once(tmp_path: Path, quick: None) -> None:
+def test_the_present_state_comes_first_and_then_each_change_once(tmp_path: Path, quick: None) -> None:
     controller = Controller(tmp_path / "state")
     controller.tell()
     one = Followed(controller.state_dir, str(controller.state_dir))
@@ -150,7 +150,7 @@ def test_nothing_is_read_of_what_another_user_has_in_the_place_of_a_record(tmp_p
     assert names(one.exists()) == ["not-running"] and one.more() == []
 
 
-def test_what_was_promoted_before_is_no_event_of_now(tmp_path: Path, quick: None) -> None:
+def test_an_earlier_promotion_is_no_event_of_now(tmp_path: Path, quick: None) -> None:
     (state := tmp_path / "state").mkdir()
     write_saved_status(state, {**secondary(), "target": "/dev/vdb"})
     save_record(state, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
@@ -201,7 +201,7 @@ def test_a_controller_of_an_earlier_version_is_told_as_one_sentence(
     assert names(one.exists()) == ["exists", "gap"] and one.more() == [], "beside others it is told once"
 
 
-def test_ctrl_c_ends_it_without_a_word(
+def test_ctrl_c_ends_the_command_without_a_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     controller = Controller(tmp_path / "state")
@@ -315,7 +315,7 @@ def test_a_check_ends_as_a_plug_in_does(tmp_path: Path, capsys: pytest.CaptureFi
         ["a", "b"],
     ],
 )
-def test_whatever_is_wrong_is_unknown_and_never_critical(
+def test_wrong_usage_of_check_is_unknown_and_never_critical(
     capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     code, line = check(capsys, *arguments)

@@ -85,7 +85,7 @@ def test_the_journal_is_recognized_by_device_and_inode_of_stderr(tmp_path, monke
     assert error_prefix(io.StringIO()) == ""
 
 
-def test_a_service_under_the_journal_speaks_its_language(tmp_path, disk: str) -> None:
+def test_a_service_under_the_journal_gives_each_line_its_priority(tmp_path, disk: str) -> None:
     """Its own lines, and the sentence that ends it."""
     log = tmp_path / "log"
     with log.open("w") as stream:

@@ -39,7 +39,7 @@ def test_a_name_that_is_too_long_is_wrong_usage(line: str, capsys: pytest.Captur
         assert code == 3 if line.startswith(("check", "compile")) else code == 2, told
 
 
-def test_what_leads_in_a_circle_is_wrong_usage_too(tmp_path: Path) -> None:
+def test_a_link_that_leads_in_a_circle_is_wrong_usage_too(tmp_path: Path) -> None:
     circle = tmp_path / "circle"
     circle.symlink_to(circle)
     with pytest.raises(OSError) as caught:

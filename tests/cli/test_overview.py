@@ -58,7 +58,7 @@ def test_a_controller_that_starts_is_told_from_one_that_is_not_there(
     Outcome(code, *capsys.readouterr()).refused(9, "is starting or ending", "its log")
 
 
-def test_a_replica_that_was_promoted_is_in_the_list_and_called_so(
+def test_a_replica_that_was_promoted_is_in_the_list_and_called_promoted(
     alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     target, state = image(alone / "t.img", MIB), alone / "state"
@@ -225,7 +225,7 @@ def test_status_brings_no_large_library(controller: FakeController) -> None:
     assert brought_by_status("--json", "--state", controller.state_dir)[1] == []
 
 
-def test_that_of_a_stopped_volume_brings_only_what_reads_its_map(tmp_path: Path) -> None:
+def test_the_status_of_a_stopped_volume_imports_only_the_modules_that_read_its_map(tmp_path: Path) -> None:
     for keep in (keep_a_volume, keep_a_replica):
         place = tmp_path / keep.__name__
         place.mkdir(mode=0o700)

@@ -1,4 +1,4 @@
-"""What another user put in the place of pinned programs: root removes nothing behind it, and says nothing untrue of it."""
+"""Files that another user put in the place of pinned programs: root removes nothing behind them, and reports nothing untrue."""
 
 from __future__ import annotations
 

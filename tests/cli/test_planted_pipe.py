@@ -77,7 +77,7 @@ def test_an_own_pipe_whose_writer_has_ended_before_it_is_read_is_read(
     assert read_toml_file(pipe, "").tables["run"]["source"] == "/dev/vda3"
 
 
-def test_what_a_shell_hands_over_is_read(tmp_path: Path) -> None:
+def test_a_pipe_that_a_shell_hands_over_is_read(tmp_path: Path) -> None:
     program, text = " ".join(map(str, PROGRAM)), f"<(printf '{TEXT}sorce = 1\\n')"
     for line in (f"{program} --config {text} run", f"{program} --config /dev/stdin run < {text}"):
         done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, timeout=30)

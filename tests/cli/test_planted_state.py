@@ -1,4 +1,4 @@
-"""Whatever lies in a state directory under the name of a file of this program: no command waits for it, or takes its memory."""
+"""Any file in a state directory under a name of this program's own: no command waits for it, or takes its memory."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def keep_a_replica(place: Path, target: Path) -> None:
 
 
 @pytest.mark.parametrize("keep", [keep_a_volume, keep_a_replica])
-def test_nor_does_a_pipe_in_the_place_of_a_single_file_of_an_own_directory(
+def test_a_pipe_in_the_place_of_a_single_state_file_keeps_no_command_waiting(
     tmp_path: Path, keep: Callable[[Path, Path], None]
 ) -> None:
     with TemporaryDirectory(dir="/dev/shm") as folder:

@@ -105,7 +105,7 @@ def test_a_secondary_on_a_file_needs_no_root(reachable: Path, monkeypatch: pytes
     assert command("secondary", folder / "t.img", "--state", folder / "state", "--replay-only", user=NOBODY).code == 0
 
 
-def test_what_the_primary_keeps_is_no_module_loading_no_raw_io_and_no_network_administration() -> None:
+def test_the_primary_keeps_no_right_to_load_modules_to_do_raw_io_or_to_administer_the_network() -> None:
     assert not {16, 17, 12, 13, 22, 25} & set(PRIMARY_KEEPS), (
         "SYS_MODULE, SYS_RAWIO, NET_ADMIN, NET_RAW, SYS_BOOT, SYS_TIME"
     )

@@ -46,7 +46,7 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.toml").write_text(f'{text}\nstate = "{state}"\n')
 
 
-def test_what_may_be_a_replica_by_its_file_or_its_state_is_asked_for_its_record(volumes: Path) -> None:
+def test_a_volume_that_may_be_a_replica_by_its_file_or_its_state_is_asked_for_its_record(volumes: Path) -> None:
     write(volumes, "new", '[secondary]\ntarget = "/dev/a"\nlisten = "unix:/a"')
     write(volumes, "source", '[run]\nsource = "/dev/b"\nsecondary = "unix:/b"')
     for name, table, promoted in (("demoted", "[run]\nsource", ""), ("promoted", "[secondary]\ntarget", "2026-01-01")):
@@ -66,7 +66,7 @@ def test_what_may_be_a_replica_by_its_file_or_its_state_is_asked_for_its_record(
     assert [one.name for one in configured if one is not None] == ["demoted", "new", "unread"]
 
 
-def test_another_folder_of_volumes_has_no_say_about_this_machine(volumes: Path, call: Call) -> None:
+def test_protect_refuses_another_folder_of_volumes(volumes: Path, call: Call) -> None:
     call("protect").refused(2, "PYDBT_VOLUMES")
 
 
@@ -76,7 +76,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, done: Protection) -> None:
     monkeypatch.setattr(f"{COMMAND}.renew_initramfs", lambda done: "the RAM disk" if done.changed else "")
 
 
-def test_what_was_written_is_told_with_how_each_target_is_known(
+def test_the_written_files_are_named_and_how_each_target_is_known(
     call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     stand_in(monkeypatch, Protection([RULE], [tmp_path, tmp_path / "gone"]))

@@ -1,4 +1,4 @@
-"""What another user of the machine has put somewhere is not run, and nothing of a key is left on a disk."""
+"""Programs that another user has put somewhere are not run, and nothing of a key is left on a disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a controller promises lies in its state directory and its target: one that a power loss empties is refused."""
+"""The promises of a controller lie in its state directory and its target: one that a power loss empties is refused."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_primary_is_refused_before_anything_is_made(memory: Path, tmp_path: Pa
     assert not list(memory.iterdir())
 
 
-def test_what_is_there_already_can_still_be_applied_and_promoted(memory: Path, tmp_path: Path) -> None:
+def test_an_existing_state_in_memory_can_still_be_applied_and_promoted(memory: Path, tmp_path: Path) -> None:
     words = ("secondary", tmp_path / "none.img", "--state", memory / "beta", "--replay-only")
     done = command(*words, **{ALLOW_MEMORY: ""})
     assert done.code == USAGE and "memory" not in done.errors, done

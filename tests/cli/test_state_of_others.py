@@ -1,4 +1,4 @@
-"""What another user may have in his state directory: it ends no command for the whole machine, and takes no memory or time."""
+"""Files in the state directory of another user: they end no command for the whole machine, and take no memory or time."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_an_answer_of_any_kind_is_one_error(tmp_path: Path, answer: bytes) -> No
     assert getattr(caught.value, "exit_code", None) == StateError.exit_code
 
 
-def test_what_is_no_number_for_json_is_none_in_an_answer(tmp_path: Path) -> None:
+def test_a_number_that_json_does_not_have_is_none_in_an_answer(tmp_path: Path) -> None:
     answer = b'{"ok": true, "result": {"one": NaN, "two": [1e400, -Infinity], "three": 1.5}}\n'
     with answering(tmp_path / SOCKET_NAME, lambda client: client.sendall(answer)):
         assert call(tmp_path, STATUS, 10) == {"one": None, "two": [None, None], "three": 1.5}
@@ -190,7 +190,7 @@ def test_a_directory_that_cannot_be_read_hides_no_other_one(
         assert len(json.loads(capsys.readouterr().out)["volumes"]) == 2
 
 
-def test_what_cannot_be_taken_down_stops_no_other_one(
+def test_a_volume_that_cannot_be_taken_down_does_not_stop_the_others(
     alone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     taken = []
@@ -210,7 +210,7 @@ def test_what_cannot_be_taken_down_stops_no_other_one(
     assert taken == ["ours"] and "his.img: it could not be taken down" in capsys.readouterr().err
 
 
-def test_another_user_s_word_hides_no_program_of_a_volume(
+def test_an_answer_of_another_user_hides_no_program_of_a_volume(
     alone: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[set[str]] = []

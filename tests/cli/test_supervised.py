@@ -52,7 +52,7 @@ def runs(state_dir: Path) -> bool:
     return status is not None and status["mode"] == "offline"
 
 
-def test_one_that_fails_touches_no_other_and_is_in_the_status(replicas: Controller, tmp_path: Path) -> None:
+def test_a_replica_that_fails_touches_no_other_and_is_in_the_status(replicas: Controller, tmp_path: Path) -> None:
     until(lambda: runs(tmp_path / "one") and runs(tmp_path / "two"), "both run")
     until(lambda: "bad: " in replicas.words(), "the failure is told")
     command("status", "bad").refused(9, "bad has not run yet", "'controller secondary' has", "neither a block device")
@@ -73,7 +73,7 @@ def test_one_that_fails_touches_no_other_and_is_in_the_status(replicas: Controll
     command("up", "--all").refused(9, "'controller run'", "'controller secondary'")
 
 
-def test_with_nothing_configured_it_is_said_what_to_write_where(volumes: Path) -> None:
+def test_a_command_without_any_volume_names_the_file_and_the_keys_to_write(volumes: Path) -> None:
     command("run").refused(2, "/etc/pydbt/volumes/NAME.toml", "[run]", "SOURCE")
     command("secondary").refused(2, "/etc/pydbt/volumes/NAME.toml", "[secondary]", "TARGET")
     command("up", "--all").refused(2, "/etc/pydbt/volumes/NAME.toml")
@@ -101,7 +101,7 @@ def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) ->
         (lambda text: text, 0o666, "not safe from other users"),
     ],
 )
-def test_a_file_of_which_not_even_the_role_can_be_told_is_no_file_that_was_removed(
+def test_a_file_whose_role_cannot_be_read_is_not_taken_for_a_removed_file(
     volumes: Path, change: Callable[[str], str], mode: int, words: str
 ) -> None:
     configure(volumes, "one")
@@ -113,7 +113,7 @@ def test_a_file_of_which_not_even_the_role_can_be_told_is_no_file_that_was_remov
     assert words in found["one"].wanted.problem and found["one"].serve is None
 
 
-def test_a_folder_that_is_gone_is_no_word_that_all_volumes_were_removed(volumes: Path) -> None:
+def test_a_folder_of_volumes_that_is_gone_does_not_mean_that_all_volumes_were_removed(volumes: Path) -> None:
     configure(volumes, "one")
     none, away = volumes.parent / "none.toml", volumes.parent / "away"
     with click.Context(cli):
@@ -172,7 +172,7 @@ def test_down_all_takes_down_each_and_goes_on_behind_a_failure(
     assert "give one of them" in capsys.readouterr().err
 
 
-def test_what_has_a_unit_of_its_own_is_begun_by_that(
+def test_a_replica_with_a_unit_of_its_own_is_begun_by_that_unit(
     volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A bare `controller secondary` leaves it to its unit, and would start nothing."""

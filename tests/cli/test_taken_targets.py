@@ -53,7 +53,7 @@ def test_a_line_that_names_the_target_or_a_partition_of_it_is_told(tmp_path: Pat
     assert "data.toml line 2" in found[0]
 
 
-def test_other_disks_and_image_files_are_no_matter(tmp_path: Path, disk: Device) -> None:
+def test_lines_of_other_disks_and_image_files_cause_no_warning(tmp_path: Path, disk: Device) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/fstab").write_text("/dev/null /srv ext4\n")
     assert about([replica(tmp_path, disk)], tmp_path) == []

@@ -1,4 +1,4 @@
-"""What a peer, a file or a device is named cannot forge a line of the log or the status, nor command the terminal."""
+"""The name of a peer, a file or a device cannot forge a line of the log or the status, nor command the terminal."""
 
 from __future__ import annotations
 

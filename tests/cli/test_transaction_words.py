@@ -1,4 +1,4 @@
-"""What the status says of the file system's transactions: never more than is known, and nothing of others' bytes as it is."""
+"""The words of the status for the file system's transactions: never more than is known, and no raw bytes of others."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WRITES = {
         ({}, ""),
     ],
 )
-def test_the_words(report: dict[str, Any], words: str) -> None:
+def test_the_status_of_a_primary_has_words_for_its_transactions(report: dict[str, Any], words: str) -> None:
     assert transaction_words(View(report)) == words
 
 
@@ -75,5 +75,5 @@ def test_texts_of_another_program_are_no_commands_for_a_terminal() -> None:
         ),
     ],
 )
-def test_the_words_of_a_secondary(report: dict[str, Any], words: str) -> None:
+def test_the_status_of_a_secondary_has_words_for_its_transactions(report: dict[str, Any], words: str) -> None:
     assert replica_transaction_words(View(report)) == words

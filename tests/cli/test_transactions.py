@@ -63,7 +63,7 @@ def test_a_log_without_a_whole_transaction_is_unknown(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "zeroes", "short"])
-def test_what_has_no_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
+def test_a_path_without_a_log_is_refused_with_the_reason(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "it"
     if kind == "folder":
         path.mkdir()
@@ -113,7 +113,7 @@ def test_a_transaction_that_is_not_there_is_refused_with_the_last_one(image: Pat
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_those_that_the_controller_does_not_keep_long_enough_are_counted(
+def test_transactions_that_the_controller_does_not_keep_long_enough_are_counted(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], as_json: bool
 ) -> None:
     def entry(ordinal: int) -> dict[str, object]:

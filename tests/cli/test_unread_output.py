@@ -85,7 +85,7 @@ def test_a_secondary_answers_and_ends_whatever_becomes_of_its_log(place: Callabl
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__)
-def test_a_command_that_is_refused_ends_with_its_exit_code_all_the_same(place: Callable, tmp_path: Path) -> None:
+def test_a_refused_command_still_ends_with_its_exit_code(place: Callable, tmp_path: Path) -> None:
     with place() as descriptor:
         done = subprocess.run(
             [*PROGRAM, "secondary", tmp_path, "--state", tmp_path / "s", "--listen", "127.0.0.1:1"],

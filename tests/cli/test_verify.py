@@ -1,4 +1,4 @@
-"""What ``controller verify`` says of secondaries that were removed while it waited: success is for what was compared."""
+"""The result of ``controller verify`` for secondaries that were removed while it waited: only a comparison is a success."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def test_values_that_do_not_go_together_are_told_once_every_key_is_right(machine
     assert "plain TCP authenticates nobody" in machine.run("configcheck").output
 
 
-def test_what_every_start_refuses_is_told_for_a_file_too(
+def test_a_setting_that_every_start_refuses_is_reported_for_a_file_too(
     machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(libc, "file_system_magic", lambda path: 0x01021994)
@@ -314,7 +314,7 @@ def test_a_line_of_fstab_that_mounts_a_volume_before_its_gate_is_one_line_with_i
     assert machine.run("configcheck").code == 0
 
 
-def test_a_mount_of_what_lies_on_a_gated_volume_needs_a_drop_in_of_its_own(
+def test_a_mount_of_a_device_on_a_gated_volume_needs_a_drop_in_of_its_own(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The generator makes none for it, whatever its options are."""
@@ -381,7 +381,7 @@ def test_a_drop_in_for_the_gate_of_a_volume_that_has_another_name_now_is_named(
     assert "pydbt-gate@old.service" in str(problem) and str(machine.volumes) in str(problem)
 
 
-def test_what_the_gate_is_to_do_is_checked_with_the_file(machine: Machine) -> None:
+def test_the_setting_of_the_gate_is_checked_with_the_file(machine: Machine) -> None:
     machine.write("data", f'{RIGHT}on-unreachable = "wait 10m"\n')
     assert machine.run("configcheck").code == 0
     machine.write("data", f'{RIGHT}on-unreachable = "wait for it"\n')

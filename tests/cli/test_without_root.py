@@ -59,7 +59,7 @@ def not_answering(state_dir: Path, is_killed: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("is_killed", [True, False])
-def test_one_that_does_not_answer_is_no_good_one(
+def test_a_controller_that_does_not_answer_is_not_called_good(
     member: Path, capsys: pytest.CaptureFixture[str], is_killed: bool
 ) -> None:
     with serving(member / "well"):
@@ -84,7 +84,7 @@ def test_one_that_does_not_answer_is_no_good_one(
             assert words in capsys.readouterr().err
 
 
-def test_one_that_this_user_may_not_ask_is_left_out(member: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_this_user_may_not_ask_is_left_out(member: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> dict[str, Any]:
         raise StateError("the control socket may not be used") from PermissionError()
 
@@ -93,5 +93,5 @@ def test_one_that_this_user_may_not_ask_is_left_out(member: Path, monkeypatch: p
         assert public.public_reports() == []
 
 
-def test_one_that_ended_meanwhile_is_left_out(member: Path) -> None:
+def test_a_controller_that_ended_meanwhile_is_left_out(member: Path) -> None:
     assert public.public_reports(member / "ended") == []

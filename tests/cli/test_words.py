@@ -52,7 +52,7 @@ def test_sizes_as_people_write_them(text: str, size_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "M", "-1", "1e6", "0x10", "1,5G", "1 000", "12Q", "1..5M", "٣"])
-def test_what_is_no_size_is_refused(text: str) -> None:
+def test_a_text_that_is_no_size_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no size"):
         parse_size(text)
 
@@ -167,7 +167,7 @@ def test_a_secondarys_status_is_told_from_its_own_side() -> None:
 
 @settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(sorted(STATUS)), st.none()))
-def test_a_status_with_holes_is_printed_all_the_same(holes: dict[str, None]) -> None:
+def test_a_status_with_holes_is_still_printed(holes: dict[str, None]) -> None:
     stream = io.StringIO()
     print_status(View({**SYNC, **holes}), stream)
     assert summary(View({**SYNC, **holes}))

@@ -1,4 +1,4 @@
-"""What the agent does and answers for each action, over a cluster and a controller that a test makes up."""
+"""The work and the answer of the agent for each action, over a cluster and a controller that a test makes up."""
 
 from __future__ import annotations
 
@@ -372,7 +372,7 @@ def test_an_old_primary_that_comes_back_touches_nothing(machines: Machines, caps
     assert machines.done == []
 
 
-def test_why_an_old_primary_is_not_started_stays_to_be_seen_until_it_is(
+def test_the_reason_why_an_old_primary_is_not_started_stays_in_the_status_until_it_is(
     machines: Machines, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     machines.primary_state()
@@ -452,7 +452,7 @@ def test_an_action_that_is_not_known_is_not_implemented() -> None:
     assert ask("migrate_to") is OcfCode.UNIMPLEMENTED and ask("reload") is OcfCode.UNIMPLEMENTED
 
 
-def test_it_describes_itself_as_ocf_1_1_wants_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_agent_describes_itself_as_ocf_1_1_requires(capsys: pytest.CaptureFixture[str]) -> None:
     assert ask("meta-data") is OcfCode.SUCCESS
     root = ElementTree.fromstring(capsys.readouterr().out)
     assert root.tag == "resource-agent" and root.findtext("version") == "1.1"

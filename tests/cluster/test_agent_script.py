@@ -69,7 +69,7 @@ def test_a_node_without_the_program_is_told_apart(node: Node) -> None:
     assert answer.code == NOT_INSTALLED and "/nowhere/controller is not on this node" in answer.reason
 
 
-def test_its_description_fits_the_document_type_of_resource_agents(node: Node) -> None:
+def test_the_description_of_the_agent_fits_the_document_type_of_resource_agents(node: Node) -> None:
     done = subprocess.run(
         ["xmllint", "--noout", "--valid", "-"], input=node.act("meta-data").output, cwd=SCHEMAS, capture_output=True,
         text=True, timeout=60,

@@ -1,4 +1,4 @@
-"""A primary that fails under a real stream of writes: what its replica knows decides whether it is promoted by the agent."""
+"""A primary that fails under a real stream of writes: the facts that its replica knows decide whether the agent promotes it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def write(source: str, data: bytes) -> None:
 
 
 @pytest.mark.smoke
-def test_what_was_written_before_a_power_cut_is_on_the_promoted_replica(alpha: Controller, node: Node) -> None:
+def test_data_that_was_waited_for_before_a_power_cut_is_on_the_promoted_replica(alpha: Controller, node: Node) -> None:
     source, target = str(alpha.status()["source"]), str(call(node.state_dir, {"command": "status"})["target"])
     written = os.urandom(65536)
     write(source, written)

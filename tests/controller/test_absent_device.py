@@ -31,7 +31,7 @@ def _of_an_image(state_dir: Path) -> object:
     ("start", "record"),
     [(_primary, VOLUME_FILE_NAME), (_of_a_device, REPLICA_FILE_NAME), (_of_an_image, REPLICA_FILE_NAME)],
 )
-def test_what_was_there_before_is_a_disk_that_is_away(
+def test_a_missing_disk_with_a_record_is_waited_for_and_one_without_a_record_is_wrong_usage(
     tmp_path: Path, start: Callable[[Path], object], record: str
 ) -> None:
     with pytest.raises(UsageError, match="does not exist"):

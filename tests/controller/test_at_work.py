@@ -36,14 +36,14 @@ def test_the_innermost_words_are_told_again_and_again_until_it_is_over(told: pyt
     assert len(messages(told)) == count, "nothing is told once it is over"
 
 
-def test_what_is_over_at_once_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_work_that_is_over_at_once_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with pytest.raises(KeyError), doing("it"):
         raise KeyError
     assert not caplog.records and not at_work._doing
 
 
-def test_a_machine_without_room_for_a_thread_does_the_work_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_without_room_for_a_thread_still_does_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 

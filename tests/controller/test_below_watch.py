@@ -85,7 +85,7 @@ def test_a_look_that_would_be_out_of_date_at_once_is_not_written_down(machine: M
     assert not BelowWatch(DEVICE, kept(watch)).changed
 
 
-def test_one_that_ends_in_the_middle_of_a_write_knows_the_file_and_not_its_times(machine: Machine) -> None:
+def test_a_run_that_ends_in_the_middle_of_a_write_keeps_the_file_and_not_its_times(machine: Machine) -> None:
     watch = BelowWatch(DEVICE, STATE)
     machine.write(None, at=2_000)
     watch.look(own_snapshots=False, final=True)
@@ -143,7 +143,7 @@ def test_the_snapshots_of_the_run_itself_are_no_change(machine: Machine) -> None
     assert "vg-data" in changed_since(kept(watch), DEVICE)
 
 
-def test_what_cannot_be_looked_at_is_not_called_unchanged_and_ends_no_run(machine: Machine, caplog: Any) -> None:
+def test_a_failed_look_below_is_not_called_unchanged_and_ends_no_run(machine: Machine, caplog: Any) -> None:
     state = kept(BelowWatch(DEVICE, STATE))
     machine.fails = True
     watch = BelowWatch(DEVICE, state)

@@ -65,7 +65,7 @@ def test_memory_of_a_batch_that_is_over_is_used_again(reader, answers):
     assert read(reader, answers, 2, (4096, 1024)).obj is first
 
 
-def test_what_is_kept_to_be_used_again_has_a_bound_whatever_the_sizes_were(reader, answers):
+def test_the_pool_of_buffers_is_bounded_whatever_their_sizes_were(reader, answers):
     batches = range(1, 41)
     for identifier in batches:
         read(reader, answers, identifier, (0, 64 * identifier))

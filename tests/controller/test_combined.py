@@ -89,7 +89,7 @@ def test_a_volume_is_called_no_better_than_the_worst_of_its_secondaries() -> Non
     assert one.secondary == "a:1, b:2, c:3"
 
 
-def test_what_is_unknown_of_one_secondary_is_unknown_of_the_volume() -> None:
+def test_a_figure_that_is_unknown_of_one_secondary_is_unknown_of_the_volume() -> None:
     one = combined(
         several(**{"b:2": {"out_of_sync_bytes": None, "lag_bytes": None}, "c:3": {"out_of_sync_bytes": MIB}})
     )
@@ -109,7 +109,7 @@ def test_a_single_secondarys_report_is_the_volumes() -> None:
     assert combined([WELL]) is WELL
 
 
-def test_all_that_are_well_are_well_together() -> None:
+def test_secondaries_that_all_follow_make_a_volume_that_follows() -> None:
     one = combined(several())
     assert (one.mode, one.replica_state, one.tainted) == ("normal", "up-to-date", False)
     assert one.connected and not one.connection_problem and one.lag_seconds == 0.25

@@ -84,7 +84,7 @@ def test_a_wait_whose_client_is_gone_is_forgotten(commands: Commands) -> None:
     assert isinstance(client.ended(), TimedOut)
 
 
-def test_what_the_loop_has_no_part_in_is_answered_without_it(commands: Commands) -> None:
+def test_a_question_that_does_not_need_the_loop_is_answered_without_it(commands: Commands) -> None:
     assert commands.serve({"command": "io"}, lambda: False) == {"asked": {"command": "io"}}
     assert commands._volume.inbox.empty
 
@@ -96,7 +96,7 @@ def test_a_command_whose_client_is_gone_holds_no_thread(commands: Commands) -> N
     assert isinstance(client.ended(), TimedOut)
 
 
-def test_what_its_client_was_told_is_not_done_is_not_done_later(commands: Commands) -> None:
+def test_a_request_whose_client_was_told_of_its_failure_is_not_carried_out_later(commands: Commands) -> None:
     """The loop was held up by a disk that hangs, for example."""
     client = Client(commands, command="down")
     (request,) = taken(commands, 1)

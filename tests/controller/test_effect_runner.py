@@ -1,4 +1,4 @@
-"""What becomes of an effect that fails, and of the answers of one that succeeds."""
+"""The outcome of an effect that fails, and the answers of one that succeeds."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def test_an_era_is_remembered_once_its_map_is_on_disk(volume: Volume) -> None:
     assert loaded[2].extents().blocks().tolist() == [3]
 
 
-def test_what_is_forgotten_while_its_map_is_written_is_not_remembered(volume: Volume) -> None:
+def test_an_era_that_is_forgotten_while_its_map_is_written_is_not_remembered(volume: Volume) -> None:
     checkpoints, path = EraCheckpoints(volume, Feed(volume), LAYER, ""), volume.metadata.state_dir / "era.map"  # type: ignore[arg-type]
     advanced(checkpoints, path.exists)
     volume.peers[1].forget_era()

@@ -1,4 +1,4 @@
-"""What a start finds of the kernel's write-intent: a region to compare, or everything and a sentence that says why"""
+"""A start reads the kernel's write-intent: a region to compare, or everything and a sentence with the reason"""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_regions_that_were_written_and_blocks_known_before_are_compared(tmp_path
     assert was_bounded(tmp_path, RECORD)
 
 
-def test_what_stays_remembered_has_the_name_of_the_run_that_goes_on_with_it(tmp_path, monkeypatch) -> None:
+def test_a_remembered_era_has_the_name_of_the_run_that_goes_on_with_it(tmp_path, monkeypatch) -> None:
     keep(tmp_path)
     monkeypatch.setattr(era_recovery, "era_layer_of", lambda _: Layer())
     EraRecovery(Device(), tmp_path).begin([replace(RECORD, later_epochs=[3, 5, 8])])
@@ -122,7 +122,7 @@ def test_what_stays_remembered_has_the_name_of_the_run_that_goes_on_with_it(tmp_
         ),
     ],
 )
-def test_whatever_is_off_everything_is_compared_and_one_sentence_says_why(
+def test_any_disagreement_about_the_era_compares_everything_and_one_sentence_names_the_reason(
     tmp_path, monkeypatch, caplog, layer, record, reason
 ) -> None:
     keep(tmp_path)

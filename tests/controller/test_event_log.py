@@ -1,4 +1,4 @@
-"""Whoever asks for events over the control socket: many at once lock nobody out, and each change is told once."""
+"""Questions for events over the control socket: many at once lock nobody out, and each change is told once."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_controller_that_ends_answers_everybody_and_tells_that_it_ends() -> No
     assert ask(log, ask(log, 0)["next"], LONG_S)["events"] == []  # at once
 
 
-def test_one_that_told_nothing_tells_no_end() -> None:
+def test_a_controller_that_told_nothing_tells_no_end() -> None:
     log = log_of()
     log.end()
     assert ask(log, 0)["events"] == []

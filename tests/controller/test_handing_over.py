@@ -243,7 +243,7 @@ class FailingOnce:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", range(13))
-def test_whatever_write_fails_the_words_tell_which_side_is_what(
+def test_a_failure_of_any_write_is_reported_with_the_role_that_each_side_has(
     side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
     ending = Ending(side, tmp_path, monkeypatch)

@@ -138,7 +138,7 @@ def test_a_file_of_another_version_is_made_anew_and_a_torn_one_goes_on(run: Run)
     keeper.close()
     assert told(keeper) == [(0, 4)]
     os.truncate(place, 70)
-    assert told(keeper, until=NOW + 60) == [(0, 4)], "what this run knows is told all the same"
+    assert told(keeper, until=NOW + 60) == [(0, 4)], "the figures of this run are still told"
     again = run.begin()
     again.close()
     assert again.answer({})["restarts"] == [run.now]
@@ -218,7 +218,9 @@ def test_a_disk_that_hangs_holds_up_neither_the_loop_nor_the_end(run: Run, monke
     answers.set()
 
 
-def test_who_asks_while_another_one_waits_for_the_disk_is_told_so(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_while_another_one_waits_for_the_disk_is_answered_with_busy(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     keeper = run.begin()
     monkeypatch.setattr(history_module, "HISTORY_TURN_S", 0.0)
     with keeper._reading, pytest.raises(BusyError):
@@ -228,7 +230,7 @@ def test_who_asks_while_another_one_waits_for_the_disk_is_told_so(run: Run, monk
 
 
 @pytest.mark.parametrize("wrong", [{"from": NOW, "until": NOW}, {"points": 0}, {"points": 5001}, {"until": 1e300}])
-def test_a_span_that_there_cannot_be_is_refused_in_one_sentence(run: Run, wrong: dict[str, object]) -> None:
+def test_an_impossible_span_is_refused_in_one_sentence(run: Run, wrong: dict[str, object]) -> None:
     keeper = run.begin()
     with pytest.raises(UsageError, match="a history"):
         keeper.answer(wrong)

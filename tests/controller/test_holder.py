@@ -93,14 +93,14 @@ def test_reads_of_a_hold_come_from_the_snapshot_and_fail_when_it_is_gone(world):
     assert "is gone" in read(world, 3, held=True).error
 
 
-def test_a_snapshot_that_was_not_whole_after_the_last_read_is_said_to_be_so_and_removed(world):
+def test_a_snapshot_that_became_invalid_is_reported_at_its_release_and_removed(world):
     ask(world, ev.Hold(1, 5.0))
     world.volume.trouble = "the snapshot became invalid"
     assert ask(world, ev.Release(1)).error == "the snapshot became invalid"
     assert not world.volume.standing
 
 
-def test_one_that_cannot_be_looked_at_is_not_trusted(world, monkeypatch):
+def test_a_snapshot_whose_state_cannot_be_read_is_not_trusted(world, monkeypatch):
     ask(world, ev.Hold(1, 5.0))
 
     def problem() -> str:
@@ -131,7 +131,7 @@ def test_a_gentle_hold_takes_no_snapshot(world):
     ask(world, ev.Release(1))
 
 
-def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
+def test_a_source_that_may_not_be_held_is_an_error_in_the_answer_and_not_the_end(world, monkeypatch):
     def look(device: BlockDevice, room: Room) -> Holdable:
         raise UsageError("it is swap now")
 
@@ -141,7 +141,7 @@ def test_what_may_not_be_held_is_an_answer_and_not_the_end(world, monkeypatch):
     assert ask(world, ev.Release(1)) == ev.Released(1, 0.0)
 
 
-def test_what_stands_at_the_end_is_removed(world):
+def test_a_snapshot_that_stands_at_the_end_is_removed(world):
     ask(world, ev.Hold(1, 5.0))
     world.holder.close()
     assert not world.volume.standing

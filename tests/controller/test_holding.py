@@ -155,7 +155,7 @@ def test_a_promotion_ends_the_hold_so_that_the_kernel_may_read_the_partitions_ag
         holding.thread.join()
 
 
-def test_who_else_holds_the_target_is_waited_for_and_the_boot_goes_on(
+def test_another_holder_of_the_target_is_waited_for_and_the_boot_goes_on(
     disk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pydbt.controller.secondary.holding.READY_S", 0.0)
@@ -187,7 +187,7 @@ def test_another_disk_at_the_path_is_not_held(disk: Device, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("content", [None, b"{", "promoted"])
-def test_a_disk_of_which_no_record_says_that_it_is_the_target_is_never_held(
+def test_a_disk_that_no_record_names_as_the_target_is_never_held(
     disk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | str | None
 ) -> None:
     """It may be a volume that is about to be mounted: the state was never there, is not mounted yet, or is damaged."""

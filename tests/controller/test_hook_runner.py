@@ -1,4 +1,4 @@
-"""Hooks hold nothing up: one that hangs delays later ones alone, what does not fit is counted, and an unsafe one is not run."""
+"""Hooks hold nothing up: one that hangs delays later ones alone, one without room is counted, and an unsafe one is not run."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_hook_of_the_name_and_the_one_of_all_are_both_run_in_order(folder: P
     assert out.read_text().splitlines() == ["any started", "own in-sync", "any in-sync"]
 
 
-def test_what_does_not_fit_is_dropped_and_counted_and_the_next_hook_is_told(
+def test_hooks_that_do_not_fit_are_dropped_and_the_next_hook_gets_their_count(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     go, out = folder / "go", folder / "out"
@@ -161,7 +161,7 @@ def test_a_machine_without_room_for_a_thread_loses_nothing_but_hooks(
     runner.close()
 
 
-def test_which_programs_are_safe(folder: Path) -> None:
+def test_only_an_executable_that_no_other_user_can_change_is_safe(folder: Path) -> None:
     good = Path(program(folder, "exit 0"))
     assert why_unsafe(good) == ""
     assert why_unsafe(Path("hook")).startswith("expected the absolute path")

@@ -1,4 +1,4 @@
-"""What a primary answers to ``io``: figures of intervals, fewer timed I/Os under load, and the cost now and then."""
+"""The answer of a primary to ``io``: figures of intervals, fewer timed I/Os under load, and the cost now and then."""
 
 from __future__ import annotations
 
@@ -100,9 +100,7 @@ def test_under_load_one_io_in_eight_is_timed_and_told(collector: IoCollector, pr
     assert programs.every == collector.report()["timed_every"] == 1
 
 
-def test_what_is_timed_in_a_sample_counts_for_all_of_it_in_the_totals(
-    collector: IoCollector, programs: Programs
-) -> None:
+def test_a_timed_sample_counts_for_all_its_requests_in_the_totals(collector: IoCollector, programs: Programs) -> None:
     programs.per_reading, programs.timed = 80, 80
     collector.turn()
     collector._every = SAMPLED_EVERY
@@ -145,7 +143,7 @@ def test_only_always_attaches_without_a_question_and_the_status_never_does(optio
     assert (watched.kept, watched.asked) == (kept, 0)
 
 
-def test_where_it_is_off_who_asks_is_told_so_and_nothing_is_attached() -> None:
+def test_a_question_is_answered_with_the_setting_where_block_io_is_off_and_nothing_is_attached() -> None:
     made, watched = watch_of("off", {})
     assert 'block-io = "off"' in made.answer()["problem"] and made.told().state == "off" and watched.asked == 0
 

@@ -128,7 +128,7 @@ def test_a_failed_run_is_narrowed_to_its_bad_blocks_and_the_rest_is_written(
     assert disk.tries == 0 and seen(target, 3, 1) == b"a" * BLOCK, "later writes go there at once"
 
 
-def test_what_is_kept_is_saved_after_the_target_is_synced_and_only_when_it_changed(
+def test_the_kept_blocks_are_saved_after_the_target_is_synced_and_only_when_they_changed(
     target: KeptTarget, disk: Disk
 ) -> None:
     disk.bad = {3}
@@ -171,7 +171,7 @@ def test_several_runs_of_one_batch_to_one_bad_block_are_all_kept(target: KeptTar
     assert disk.content[4 * BLOCK : 5 * BLOCK] == b"c" * 4096 and disk.content[23 * 512] == ord("a")
 
 
-def test_of_a_block_that_cannot_be_read_either_nothing_is_made_up(
+def test_a_block_that_can_be_neither_written_nor_read_gets_no_invented_content(
     target: KeptTarget, disk: Disk, blocks: BadBlocks
 ) -> None:
     disk.bad = disk.unreadable = {3}
@@ -191,7 +191,9 @@ def test_of_a_block_that_cannot_be_read_either_nothing_is_made_up(
     assert not len(blocks) and disk.content[3 * BLOCK : 4 * BLOCK] == bytes(1024) + b"n" * 1024 + bytes(2048)
 
 
-def test_while_writes_were_not_waited_for_a_failure_is_one_of_the_whole(target: KeptTarget, disk: Disk) -> None:
+def test_a_failure_of_a_write_that_was_not_waited_for_is_one_of_the_whole_target(
+    target: KeptTarget, disk: Disk
+) -> None:
     disk.bad, disk.is_careful = {3}, False
     with pytest.raises(MediumError):
         write(target, 24, b"a" * BLOCK)
@@ -206,7 +208,7 @@ def test_a_disk_that_is_gone_has_no_bad_blocks(target: KeptTarget, disk: Disk) -
 
 
 @pytest.mark.parametrize("careful", [True, False])
-def test_any_other_error_is_one_of_the_whole(target: KeptTarget, disk: Disk, careful: bool) -> None:
+def test_any_other_error_is_one_of_the_whole_target(target: KeptTarget, disk: Disk, careful: bool) -> None:
     disk.fails, disk.is_careful = DeviceError("no space left on device"), careful
     with pytest.raises(DeviceError, match="no space left"):
         write(target, 24, b"a" * BLOCK)
@@ -215,7 +217,7 @@ def test_any_other_error_is_one_of_the_whole(target: KeptTarget, disk: Disk, car
     assert target.news() is None and not any(done.startswith("save") for done in disk.done)
 
 
-def test_more_bad_blocks_than_a_disk_has_are_a_failure_of_the_whole(
+def test_more_bad_blocks_than_a_disk_has_are_a_failure_of_the_whole_target(
     target: KeptTarget, disk: Disk, blocks: BadBlocks
 ) -> None:
     disk.bad = set(range(100, 300))
@@ -238,7 +240,7 @@ def test_a_disk_that_takes_too_long_is_failing(target: KeptTarget, disk: Disk, c
         write(target, 0, b"a" * (16 * BLOCK))
 
 
-def test_they_are_tried_again_when_it_is_time_and_leave_when_they_are_on_the_disk(
+def test_kept_blocks_are_tried_again_in_time_and_leave_when_they_are_on_the_disk(
     target: KeptTarget, disk: Disk, blocks: BadBlocks, clock: SimpleNamespace
 ) -> None:
     assert not target.is_due
@@ -261,7 +263,9 @@ def test_they_are_tried_again_when_it_is_time_and_leave_when_they_are_on_the_dis
     assert seen(target, 3, 3) == b"a" * BLOCK + bytes(BLOCK) + b"c" * BLOCK
 
 
-def test_those_of_an_earlier_engine_are_tried_at_once(disk: Disk, blocks: BadBlocks, clock: SimpleNamespace) -> None:
+def test_kept_blocks_of_an_earlier_engine_are_tried_at_once(
+    disk: Disk, blocks: BadBlocks, clock: SimpleNamespace
+) -> None:
     blocks.add(3, b"a" * BLOCK)
     target = KeptTarget(disk, blocks, lambda kept: None)
     assert target.is_due
@@ -269,7 +273,7 @@ def test_those_of_an_earlier_engine_are_tried_at_once(disk: Disk, blocks: BadBlo
     assert target.news() is not None and disk.content[3 * BLOCK] == ord("a")
 
 
-def test_one_time_tries_a_few_and_the_next_one_goes_on_behind_them(target: KeptTarget, disk: Disk) -> None:
+def test_each_time_tries_a_few_blocks_and_the_next_time_goes_on_behind_them(target: KeptTarget, disk: Disk) -> None:
     disk.bad = set(range(20))
     write(target, 0, b"a" * (20 * BLOCK))
     tried: list[int] = []
@@ -293,7 +297,7 @@ def test_an_engine_that_begins_anew_goes_on_behind_the_one_that_was_tried_last(d
     assert tried == [number % 20 for number in range(3 * MOST_FAILURES)]
 
 
-def test_one_of_the_kept_that_the_disk_takes_makes_room_for_the_one_that_was_too_many(
+def test_a_kept_block_that_the_disk_takes_makes_room_for_the_one_that_was_too_many(
     target: KeptTarget, disk: Disk, blocks: BadBlocks
 ) -> None:
     disk.bad = set(range(100, 300))
@@ -312,7 +316,7 @@ def test_one_of_the_kept_that_the_disk_takes_makes_room_for_the_one_that_was_too
     assert blocks.runs().blocks().tolist() == sorted(disk.bad), "and it is kept"
 
 
-def test_without_more_bad_blocks_than_are_kept_the_one_that_failed_is_tried_alone(
+def test_the_block_that_failed_is_tried_alone_where_no_more_are_bad_than_are_kept(
     target: KeptTarget, disk: Disk
 ) -> None:
     disk.bad, disk.failed_at = {3, 5}, 5 * BLOCK
@@ -326,7 +330,9 @@ def test_without_more_bad_blocks_than_are_kept_the_one_that_failed_is_tried_alon
     assert disk.failed_at is None
 
 
-def test_and_no_longer_than_half_of_the_time(target: KeptTarget, disk: Disk, clock: SimpleNamespace) -> None:
+def test_kept_blocks_are_tried_for_no_longer_than_half_of_the_time(
+    target: KeptTarget, disk: Disk, clock: SimpleNamespace
+) -> None:
     disk.bad = {3, 4, 5}
     write(target, 24, b"a" * (3 * BLOCK))
     right = disk.write_through

@@ -28,7 +28,7 @@ from pydbt.core.primary import events as ev
 from pydbt.core.primary.config import PrimaryConfig
 from pydbt.core.primary.handover import Step
 from pydbt.core.primary.modes import Mode
-from pydbt.core.primary.quiet_bitmap import MapRequest
+from pydbt.core.primary.quiet_bitmap import TakingBitmap
 from pydbt.core.protocol.frames import Welcome
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.below import Below, mapping
@@ -216,7 +216,7 @@ def below_x(kind: str) -> Below:
     return Below("boot", {"253:0": mapping("vg-x", [["0", "8", kind, "253:1", "253:2", "P", "8"]])}, groups={})
 
 
-def test_what_lies_below_is_looked_at_in_a_thread_and_the_loop_heeds_it_when_it_is_there(loop, monkeypatch):
+def test_a_look_below_is_taken_in_a_thread_and_the_loop_heeds_it_when_it_is_there(loop, monkeypatch):
     answers, (brain,) = threading.Event(), loop.volume.brains
     monkeypatch.setattr(below_watch, "look_below", lambda *_, **__: below_x("linear"))
     watched = PrimaryLoop(loop.volume, below=BelowWatch(loop.volume.device, loop.volume.metadata.state))
@@ -245,7 +245,7 @@ def test_a_map_that_could_not_be_written_is_not_trusted_at_the_next_start(loop, 
     assert not loop.volume.capture.detached or loop.volume.metadata.state.clean is None
 
 
-def test_what_a_map_could_not_take_stays_in_the_kernel(loop, monkeypatch):
+def test_bits_that_could_not_be_saved_in_a_map_stay_in_the_kernel(loop, monkeypatch):
     """``down`` on a full disk: the programs stay, and so must their bits, for the next controller to read."""
 
     def fails(*_):
@@ -269,7 +269,9 @@ def test_a_tainted_volume_is_compared_as_a_whole_at_the_next_start(loop, monkeyp
 
 
 @pytest.mark.parametrize("looked_at", [False, True])
-def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean_stop(loop, monkeypatch, looked_at):
+def test_a_secondary_that_never_connected_costs_the_others_no_comparison_after_a_clean_stop(
+    loop, monkeypatch, looked_at
+):
     """Of such a one there is no map, which tells all there is to tell; a map of another replica tells nothing of this one."""
     record = SecondaryRecord(2, "127.0.0.1:9")
     loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
@@ -284,7 +286,7 @@ def test_one_that_never_came_does_not_cost_the_others_a_comparison_after_a_clean
     assert (loop.volume.options.state_dir / record.map_name).exists() == looked_at
 
 
-def test_what_cancelling_a_verification_asks_for_is_done(loop, monkeypatch):
+def test_a_cancelled_verification_drops_its_readings(loop, monkeypatch):
     read, dropped = [], []
     monkeypatch.setattr(loop.volume.peers[1].blocks, "submit", lambda request: read.append(request.reading))
     monkeypatch.setattr(loop.volume.peers[1].blocks, "drop", dropped.append)
@@ -311,12 +313,12 @@ def test_a_flip_that_waited_for_a_secondary_is_made_when_that_is_removed(loop):
     loop.volume.capture.write(1)
     loop.volume.drain()
     loop.feed.process()
-    assert stays.quiet.request is MapRequest.BITMAP and stays.quiet.bits is None
+    assert stays.quiet.request == TakingBitmap() and stays.quiet.bits is None
     give_up(loop, peer)
     assert stays.quiet.idle and stays.quiet.bits.retire_at == stays.state.sequence
 
 
-def test_of_two_that_are_removed_by_one_write_the_second_is_told_of_until_it_is_forgotten(loop):
+def test_two_secondaries_that_one_write_removes_are_reported_until_each_is_forgotten(loop):
     metadata, peers = loop.volume.metadata, []
     for slot in (2, 3):
         record = SecondaryRecord(slot, f"127.0.0.1:{slot}", phase=SyncPhase.REPLICATING)
@@ -334,7 +336,7 @@ def test_of_two_that_are_removed_by_one_write_the_second_is_told_of_until_it_is_
     assert told == [("h:1", "127.0.0.1:3"), ("h:1",)]
 
 
-def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, monkeypatch):
+def test_other_secondaries_do_not_wait_for_the_readings_of_a_removed_one(loop, monkeypatch):
     record = SecondaryRecord(2, "127.0.0.1:9", phase=SyncPhase.REPLICATING)
     loop.volume.metadata.state = loop.volume.metadata.on_disk = loop.volume.metadata.state.with_record(record)
     released, held_up = threading.Event(), threading.Event()
@@ -350,7 +352,7 @@ def test_the_others_do_not_wait_for_what_is_read_for_one_that_is_removed(loop, m
     released.set()
 
 
-def test_what_a_secondary_that_was_removed_still_says_is_not_taken_for_the_next_ones_in_its_place(loop):
+def test_late_answers_of_a_removed_secondary_are_not_taken_for_those_of_the_next_one_in_its_place(loop):
     """It may have been frozen, and shake hands, or be read for, when another one has got its slot and its files."""
 
     def joined() -> primary_peer.Peer:
@@ -432,7 +434,7 @@ def test_no_map_is_written_before_the_progress_that_would_show_that_its_secondar
     assert load_state(loop.volume.options.state_dir).record(1).progress == 60
 
 
-def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
+def test_no_map_is_written_before_the_state_that_it_counts_on(loop, full_disk):
     """With the map alone, another secondary than the one it was kept for would be taken for that one."""
     peer = loop.volume.peers[1]
     peer.remember(ev.RememberReplica("cd" * 16, 7, 1, 0, in_sync=True))
@@ -445,7 +447,7 @@ def test_no_map_is_written_before_what_it_counts_on_is(loop, full_disk):
 
 @pytest.mark.parametrize("down", [False, True])
 def test_a_run_that_could_not_save_its_last_state_ends_with_that_error(loop, monkeypatch, down):
-    """Not as one that can simply go on: what was saved is older than what was known."""
+    """Not as one that can simply go on: the saved state is older than the known one."""
 
     def fails(*_):
         raise StateError("no space left on device")

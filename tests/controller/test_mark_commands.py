@@ -119,7 +119,7 @@ def test_a_disk_that_takes_nothing_is_named_in_the_answer(volume: Volume, monkey
         (Holding.ON_THE_WAY, None),
     ],
 )
-def test_a_secondary_of_which_nobody_knows_is_named_apart(volume: Volume, stands: Holding, key: str | None) -> None:
+def test_a_secondary_that_perhaps_holds_a_mark_is_named_apart(volume: Volume, stands: Holding, key: str | None) -> None:
     volume.fanout.marks.known[0].peers[1] = stands
     (told,) = marks_report(volume)
     assert [name for name in ("held_by", "not_held_by", "perhaps_held_by") if getattr(told, name)] == [key] * bool(key)

@@ -112,7 +112,7 @@ def test_a_wait_is_told_that_nothing_was_written_out_and_the_next_one_is_served(
     assert served.done.wait(30.0) and served.left_out == ["left out"] and served.error is None
 
 
-def test_maps_are_written_all_the_same_and_in_their_order(threads: Threads) -> None:
+def test_maps_are_written_without_a_thread_too_and_in_their_order(threads: Threads) -> None:
     done: list[int] = []
     writer = MapWriter()
     threads.full = True

@@ -1,4 +1,4 @@
-"""What a side knows of a change of places that was not completed outlives its processes, and is told without them too."""
+"""A change of places that was not completed is known after the end of a side's processes, and is told without them too."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def keep(place: Path, found: OpenHandover | None, **changes: Any) -> None:
         save_open_handover(place, found)
 
 
-def test_what_is_kept_is_read_again_and_forgotten(tmp_path: Path) -> None:
+def test_an_open_change_of_places_is_read_again_and_can_be_forgotten(tmp_path: Path) -> None:
     keep(tmp_path, ASKED)
     assert load_open_handover(tmp_path) == ASKED
     forget_open_handover(tmp_path)
@@ -56,7 +56,7 @@ def test_what_is_kept_is_read_again_and_forgotten(tmp_path: Path) -> None:
     assert as_of_now(GIVEN) == GIVEN and as_of_now(replace(GIVEN, since="")).since
 
 
-def test_whether_this_side_gave_its_place_is_told_by_its_record(tmp_path: Path) -> None:
+def test_the_record_decides_whether_this_side_gave_its_place_away(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="")
     assert load_open_handover(tmp_path) is None, "it was written, and the record was not: it is still the primary"
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
@@ -118,7 +118,7 @@ def test_a_side_that_was_demoted_since_its_secondary_was_promoted_tells_where_it
     )
 
 
-def test_a_side_that_was_killed_with_its_files_of_a_primary_is_a_replica_all_the_same(tmp_path: Path) -> None:
+def test_a_side_that_was_killed_with_its_files_of_a_primary_is_still_reported_as_a_replica(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
     save_state(tmp_path, replace(VOLUME, secondaries=(SecondaryRecord(1, GIVEN.other),)))
     one = {"secondary": GIVEN.other, "out_of_sync_bytes": 0}
@@ -155,7 +155,7 @@ def test_a_status_that_was_saved_before_tells_it(tmp_path: Path, role: str) -> N
     assert with_present_figures(tmp_path, {"role": role})["handover"] is None
 
 
-def test_who_starts_or_mounts_it_as_a_primary_is_told(tmp_path: Path) -> None:
+def test_a_side_that_gave_its_place_away_is_refused_as_a_primary_and_at_the_gate(tmp_path: Path) -> None:
     keep(tmp_path, GIVEN, handed_to="10.0.0.2:7790")
     with pytest.raises(UsageError, match=r"is that of a replica.*gave its place to 10\.0\.0\.2:7790"):
         require_no_replica(tmp_path)
@@ -173,7 +173,7 @@ def test_a_demotion_by_hand_forgets_what_was_open_before(tmp_path: Path) -> None
     assert record is not None and not record.promoted and load_open_handover(tmp_path) is None
 
 
-def test_a_demotion_leaves_no_file_of_the_primary_but_who_the_other_machine_is(tmp_path: Path) -> None:
+def test_a_demotion_leaves_no_file_of_the_primary_except_the_names_of_the_other_machines(tmp_path: Path) -> None:
     image, state_dir = tmp_path / "image", tmp_path / "state"
     image.write_bytes(bytes(1 << 20))
     state_dir.mkdir()

@@ -1,4 +1,4 @@
-"""Who a volume is replicated to at a start: those on record and those that were typed; nobody is forgotten by not being typed."""
+"""The secondaries of a volume at a start: those on record and those that were typed; none is forgotten by not being typed."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def names(state: VolumeState) -> list[tuple[int, str]]:
     return [(record.slot, record.address) for record in state.secondaries]
 
 
-def test_one_that_is_typed_and_not_on_record_is_new_and_the_others_stay_what_they_are(tmp_path):
+def test_a_typed_address_that_is_not_on_record_is_a_new_secondary_and_the_others_stay_as_they_are(tmp_path):
     state = typed(state_of("a:1"), tmp_path, A, C)
     assert names(state) == [(1, "a:1"), (2, "[::1]:3")]
     known, new = state.secondaries
@@ -51,23 +51,23 @@ def test_one_that_is_typed_and_not_on_record_is_new_and_the_others_stay_what_the
     assert new.generations.current == 5, "all are of one generation"
 
 
-def test_one_that_is_not_typed_is_replicated_to_all_the_same(tmp_path):
+def test_a_secondary_on_record_is_replicated_to_although_it_was_not_typed(tmp_path):
     assert names(typed(state_of("a:1", "b:2"), tmp_path, A)) == [(1, "a:1"), (2, "b:2")]
 
 
-def test_one_in_the_place_of_another_has_moved_and_is_known_by_what_it_says_of_itself(tmp_path):
+def test_a_secondary_at_another_address_has_moved_and_is_known_by_its_own_answer(tmp_path):
     moved = typed(state_of("a:1"), tmp_path, B)
     assert names(moved) == [(1, "b:2")] and moved.record(1).replica == "replica a:1"
     assert names(typed(state_of("a:1", "b:2"), tmp_path, A, C)) == [(1, "a:1"), (2, "[::1]:3")]
 
 
-def test_one_that_was_removed_and_is_typed_out_of_habit_does_not_take_the_place_of_another(tmp_path):
+def test_a_removed_secondary_that_is_typed_out_of_habit_does_not_take_the_place_of_another(tmp_path):
     state = typed(state_of("a:1", removed=("b:2",)), tmp_path, B)
     assert names(state) == [(1, "a:1"), (2, "b:2")] and state.record(2).replica == ""
     assert state.removed == []
 
 
-def test_what_was_left_of_one_that_was_removed_is_not_taken_for_the_new_ones(tmp_path):
+def test_files_of_a_removed_secondary_are_not_taken_for_those_of_a_new_one(tmp_path):
     for name in ("dirty-2.map", "peer-2"):
         (tmp_path / name).write_bytes(b"of somebody else")
     typed(state_of("a:1"), tmp_path, A, B)
@@ -139,7 +139,7 @@ def test_a_new_volume_waits_for_a_secondary_that_is_started_later_and_logs_that_
     ]  # fmt: skip
 
 
-def test_a_new_volume_does_not_wait_where_waiting_mends_nothing_or_is_not_wanted(answers):
+def test_a_new_volume_does_not_wait_where_waiting_cannot_help_or_is_not_wanted(answers):
     answers.outcomes[:] = [Refused("split-brain", "both sides were written")]
     with pytest.raises(Refused):
         prove(state_of("a:1"), wait=True)
@@ -176,7 +176,7 @@ def test_before_programs_are_attached_it_is_on_the_disk_that_writes_may_be_missi
     assert not any((tmp_path / record.map_name).exists() for record in state.secondaries)
 
 
-def test_what_no_write_can_be_missing_from_stays_and_does_not_look_as_if_it_were_tracked(tmp_path):
+def test_maps_that_no_write_can_be_missing_from_stay_and_their_volume_is_not_called_tracked(tmp_path):
     before = left_by_a_killed_run(tmp_path)
     state = before_attaching(tmp_path, before, "")
     assert load_state(tmp_path) == state == replace(before, boot_id="")

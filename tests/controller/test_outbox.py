@@ -1,4 +1,4 @@
-"""What is captured or read becomes frames that say exactly the same."""
+"""Captured writes and read blocks become frames with exactly their content."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def apply(frames, size_bytes: int) -> bytearray:
 
 
 def test_a_farewell_to_one_that_takes_nothing_holds_nobody_up():
-    """Whoever says it has a ring to empty, and other secondaries to serve."""
+    """The loop that says it has a ring to empty, and other secondaries to serve."""
     near, far = socket.socketpair()
     with far:
         outbox = Outbox(FramedConnection(near), None, lambda reason: None)
@@ -110,7 +110,7 @@ def test_digests_are_of_single_blocks_and_the_short_last_block_as_it_is(reading)
     assert bytes(frame.digests[-16:]) == digest.of(reading.data[3 * 4096 :])
 
 
-def test_only_what_the_secondary_asked_for_is_sent(reading):
+def test_only_the_blocks_that_the_secondary_asked_for_are_sent(reading):
     wanted = Runs(np.array([7, 9]), np.array([1, 1]))
     image = apply([reading.blocks(1, wanted)], 10 * 4096)
     assert image[7 * 4096 : 8 * 4096] == reading.data[4096:8192]

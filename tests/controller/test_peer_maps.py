@@ -131,7 +131,7 @@ def test_maps_are_written_and_answered_in_their_order_as_they_were_asked_for(loo
     assert loaded is not None and loaded[1].extents().blocks().tolist() == [3]
 
 
-def test_what_left_the_map_counts_as_missing_until_the_newest_map_names_it(loop: PrimaryLoop) -> None:
+def test_blocks_that_left_the_map_count_as_missing_until_the_newest_map_is_on_disk(loop: PrimaryLoop) -> None:
     replica = only(loop).brain.state.replica
     for number, unfinished in ((1, False), (2, True)):
         replica.unfinished = unfinished
@@ -166,7 +166,7 @@ def test_a_job_that_fails_does_not_end_the_thread(loop: PrimaryLoop, caplog: pyt
     assert done == [1] and "writing a map failed" in caplog.text
 
 
-def test_what_counts_for_nobody_is_written_behind_the_maps_and_again_after_a_failure(
+def test_the_map_of_left_out_blocks_is_written_behind_the_other_maps_and_again_after_a_failure(
     loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     left_out, path = only(loop).brain.state.left_out, loop.volume.metadata.state_dir / "free.map"

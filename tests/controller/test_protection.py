@@ -89,14 +89,14 @@ def test_a_partition_is_named_and_its_neighbours_are_not(root: Path, disk: Devic
     assert 'ATTR{partition}=="2", ATTRS{loop/backing_file}' in rules(root)
 
 
-def test_what_is_mounted_gets_no_rule_since_systemd_would_unmount_it(root: Path, disk: Device, tmp_path: Path) -> None:
+def test_a_mounted_target_gets_no_rule_since_systemd_would_unmount_it(root: Path, disk: Device, tmp_path: Path) -> None:
     make_filesystem("ext4", disk)
     with mounted(disk, tmp_path / "mount"):
         done = write_rules([replica(disk, tmp_path)], root)
     assert not done.rules and "mounted" in done.problems[0] and not (root / RULES_FILE).exists()
 
 
-def test_what_was_taken_in_spite_of_its_rule_keeps_it_for_the_next_boot(
+def test_a_target_that_was_mounted_in_spite_of_its_rule_keeps_the_rule_for_the_next_boot(
     root: Path, disk: Device, tmp_path: Path
 ) -> None:
     made = write_rules([replica(disk, tmp_path)], root)
@@ -106,7 +106,7 @@ def test_what_was_taken_in_spite_of_its_rule_keeps_it_for_the_next_boot(
     assert done.rules == made.rules and not done.changed and "despite its rule" in done.problems[0]
 
 
-def test_what_is_mounted_for_a_while_keeps_its_rule_by_whichever_name_it_is_configured_now(
+def test_a_mounted_target_keeps_its_rule_by_whichever_name_it_is_configured_now(
     root: Path, disk: Device, tmp_path: Path
 ) -> None:
     made = write_rules([replica(disk, tmp_path)], root)
@@ -178,7 +178,7 @@ def test_a_rule_whose_disk_is_away_and_that_hits_another_one_goes(root: Path, tm
     assert not done.rules and str(new) in done.problems[-1]
 
 
-def test_what_the_root_file_system_lies_on_is_never_hidden(
+def test_the_disk_of_the_root_file_system_is_never_hidden(
     root: Path, disk: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = replica(disk, tmp_path)

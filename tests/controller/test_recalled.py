@@ -52,12 +52,12 @@ def test_the_last_moment_in_sync_outlives_the_controller(volume: Volume) -> None
 
 
 @pytest.mark.parametrize("last", [None, "", "yesterday", 5, datetime.now(UTC) + timedelta(days=400)])
-def test_what_is_no_moment_or_comes_from_a_clock_that_was_ahead_is_unknown(volume: Volume, last: Any) -> None:
+def test_a_saved_moment_that_is_none_or_of_a_clock_that_was_ahead_is_unknown(volume: Volume, last: Any) -> None:
     saved(volume, last)
     assert recalled(volume) is None
 
 
-def test_of_another_volume_or_a_secondary_that_was_never_in_sync_nothing_is_recalled(volume: Volume) -> None:
+def test_nothing_is_recalled_of_another_volume_or_of_a_secondary_that_was_never_in_sync(volume: Volume) -> None:
     assert recalled(volume) is None, "nothing is written down"
     hour_ago = datetime.now(UTC) - timedelta(hours=1)
     saved(volume, hour_ago, volume="another")

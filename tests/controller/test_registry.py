@@ -76,9 +76,7 @@ def test_a_test_takes_away_the_entries_of_its_own_folder_and_none_of_others(tmp_
         assert len(list(place.iterdir())) == 3
 
 
-def test_an_entry_of_which_the_disk_takes_a_part_at_a_time_is_whole(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_entry_that_the_disk_takes_part_by_part_is_whole(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, whole_of_many = os.pwrite, os.pwritev
     monkeypatch.setattr(os, "pwrite", lambda to, data, at: whole(to, data[:7], at))
     monkeypatch.setattr(os, "pwritev", lambda to, views, *at: whole_of_many(to, [views[0][:7]], *at))
@@ -116,7 +114,7 @@ def test_a_full_run_folder_is_one_sentence_and_what_was_known_stays(
         assert kept.read_bytes() != before
 
 
-def test_what_applies_the_journal_of_a_known_replica_does_not_forget_it(tmp_path: Path, place: Path) -> None:
+def test_a_command_that_applies_the_journal_of_a_known_replica_does_not_forget_it(tmp_path: Path, place: Path) -> None:
     target, copy, state = tmp_path / "replica.img", tmp_path / "copy.img", tmp_path / "state"
     target.touch()
     copy.touch()

@@ -97,7 +97,9 @@ def test_no_moment_is_told_too_late_by_a_process_that_does_not_get_to_run(
     peer.close()
 
 
-def test_what_may_lie_in_the_ring_is_not_promised_to_be_in_sync(tmp_path: Path, clock: SimpleNamespace) -> None:
+def test_a_record_that_may_lie_in_the_ring_is_not_promised_to_be_in_sync(
+    tmp_path: Path, clock: SimpleNamespace
+) -> None:
     volume = volume_of(tmp_path, record(1))
     peer = volume.join(1, Joining(CONFIG))
     peer.brain.state.mode = Mode.NORMAL
@@ -216,9 +218,7 @@ def test_a_kernel_on_which_data_cannot_be_captured_is_told_in_the_status(tmp_pat
     volume.peers[1].close()
 
 
-def test_what_was_lost_is_told_by_reason(
-    tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losses_are_reported_by_reason(tmp_path: Path, clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     volume = volume_of(tmp_path, record(1))
     peer = volume.join(1, Joining(CONFIG))
     counters = SimpleNamespace(

@@ -88,7 +88,7 @@ def test_a_record_ends_the_moment_in_which_more_of_the_inbox_is_waited_for(
     rest.wait(LONG_S, lambda: False)
 
 
-def test_what_comes_right_behind_the_first_is_there_when_the_sleeper_wakes(
+def test_a_message_right_behind_the_first_is_there_when_the_sleeper_wakes(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest_module, "TOGETHER_S", 1.0)
@@ -167,7 +167,9 @@ def test_a_volume_at_rest_is_looked_at_seldom_and_when_somebody_asks(
     assert len(looks) == 3
 
 
-def test_a_source_that_is_gone_is_told_of_to_who_asks(resting: PrimaryLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_at_rest_finds_that_the_source_is_gone(
+    resting: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def check() -> None:
         raise DeviceError("the disk is gone")
 

@@ -92,7 +92,7 @@ def test_a_promotion_that_happened_is_no_error_on_a_full_disk(
     assert record is not None and record.promoted
 
 
-def test_what_a_promotion_loses_is_told_although_the_old_address_cannot_be_kept(
+def test_the_loss_of_a_promotion_is_printed_although_the_old_address_cannot_be_kept(
     options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(former_address, "keep_former_address", full)
@@ -196,7 +196,7 @@ def test_a_question_that_cannot_be_written_down_is_not_answered(
         service.close()
 
 
-def test_one_that_is_over_is_forgotten_although_its_file_stays(
+def test_a_change_of_places_that_is_over_is_forgotten_although_its_file_stays(
     options: SecondaryOptions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = SecondaryService(options)

@@ -154,7 +154,7 @@ def test_a_change_of_places_that_is_open_is_told_for_programs_and_in_the_first_l
     )
 
 
-def test_what_a_demoted_side_alone_has_is_told_until_somebody_has_decided() -> None:
+def test_writes_that_a_demoted_side_alone_has_are_reported_until_somebody_has_decided() -> None:
     own = Divergence("alpha", "/dev/vda3", "2026-01-02T03:04:05Z", "", "2026-01-02T03:09:05Z", 80 << 20)
     away = replace(REPLICA, mode="offline", replica_state=ReplicaState.CONSISTENT, connected=False, silent_seconds=None)
     told = replace(REPORT, replica=away, divergence=own).to_json()

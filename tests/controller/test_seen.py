@@ -93,7 +93,7 @@ def test_while_a_taint_waits_for_its_comparison_nothing_is_claimed_of_what_is_ou
     assert "out_of_sync" in answer["unknown"] and "out_of_sync" not in answer["cells"]
 
 
-def test_it_is_told_within_how_many_seconds_the_written_blocks_were_written(
+def test_the_answer_tells_within_how_many_seconds_the_written_blocks_were_written(
     loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     volume = loop.volume
@@ -109,12 +109,12 @@ def test_it_is_told_within_how_many_seconds_the_written_blocks_were_written(
     "wrong",
     [{"start": 5, "end": 5}, {"end": SIZE + 1}, {"cells": 0}, {"cells": 1 << 40}, {"start": "x"}, {"cells": True}],
 )
-def test_a_map_that_there_cannot_be_is_refused_in_one_sentence(asked, wrong: dict[str, object]) -> None:
+def test_an_impossible_map_is_refused_in_one_sentence(asked, wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError):
         asked(command="map", **wrong)
 
 
-def test_one_map_is_made_at_a_time_and_who_waits_too_long_is_told_so(
+def test_one_map_is_made_at_a_time_and_a_question_that_waits_too_long_is_answered_with_busy(
     loop: PrimaryLoop, asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seen_module, "TURN_S", 0.0)

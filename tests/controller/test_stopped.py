@@ -87,18 +87,18 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(tmp_path, monkeypatch)
 
 
-def test_what_the_programs_have_tracked_since_is_counted_with_the_map(machine: Machine) -> None:
+def test_blocks_that_the_programs_have_tracked_since_are_counted_with_the_map(machine: Machine) -> None:
     assert machine.figure() == 3 * 4096
     assert with_present_figures(machine.place, SAVED)["tracked"] is True
 
 
-def test_what_lies_in_the_stage_of_the_secondary_is_counted_as_well(machine: Machine) -> None:
+def test_blocks_in_the_stage_of_the_secondary_are_counted_as_well(machine: Machine) -> None:
     machine.save(secondaries=(replace(machine.state.record(1), unfinished=True),))
     machine.save_map("staged.map", dirty(5, 9))
     assert machine.figure() == 4 * 4096
 
 
-def test_of_several_secondaries_each_block_counts_once_that_some_of_them_lacks(machine: Machine) -> None:
+def test_a_block_that_several_secondaries_lack_counts_once(machine: Machine) -> None:
     second = replace(machine.state.record(1), slot=2, address="h:2")
     machine.save(secondaries=(machine.state.record(1), second))
     machine.save_map(second.map_name, dirty(7, 8, 9))  # and 1 and 2 in the other; 2 and 5 in the kernel
@@ -108,7 +108,7 @@ def test_of_several_secondaries_each_block_counts_once_that_some_of_them_lacks(m
     assert (status["out_of_sync_bytes"], status["lag_bytes"]) == (6 * 4096, 5 * 4096)
 
 
-def test_what_was_written_down_and_not_told_any_more_before_a_kill_is_told(machine: Machine) -> None:
+def test_taints_that_were_saved_before_a_kill_are_in_the_status_although_its_file_is_older(machine: Machine) -> None:
     """``status.json`` is up to ten seconds older than ``volume.json``."""
     green = {"tainted": False, "taints": [], "replica_state": "outdated"}
     saved = {**SAVED, **green, "secondaries": [{"secondary": "h:1", **green}, {"secondary": "h:2", **green}]}
@@ -139,7 +139,7 @@ def arm(machine: Machine, broken: str = "") -> None:
     machine.save(more={"armed": {"since": "2026-01-02T03:04:05+00:00", "attachment": "now 7", "broken": broken}})
 
 
-def test_an_armed_volume_has_a_word_of_its_own_while_its_programs_are_there(
+def test_an_armed_volume_has_the_mode_armed_while_its_programs_are_there(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert with_present_figures(machine.place, SAVED)["armed"] is None
@@ -173,7 +173,7 @@ def test_an_armed_volume_names_the_link_that_was_missing_and_nobody_knows_how_mu
     assert link in last_known(machine.place) and "TAINTED" in last_known(machine.place)
 
 
-def test_an_armed_volume_of_which_no_status_was_saved_is_shown_all_the_same(
+def test_an_armed_volume_without_a_saved_status_is_still_shown(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert last_known(machine.place) == "", "a volume that is not armed"
@@ -234,7 +234,9 @@ def test_a_device_that_is_gone_makes_it_unknown(machine: Machine, monkeypatch: p
 
 
 @pytest.mark.parametrize(("promoted", "mode"), [("", "demoted"), ("2026-01-02T03:04:05Z", "promoted")])
-def test_a_volume_that_is_no_primary_any_more_has_a_word_of_its_own(tmp_path: Path, promoted: str, mode: str) -> None:
+def test_a_volume_that_is_no_primary_any_more_has_the_mode_demoted_or_promoted(
+    tmp_path: Path, promoted: str, mode: str
+) -> None:
     save_record(tmp_path, replace(ADOPTED, promoted=promoted))
     refused = {"refused": "split-brain", "connection_problem": "make this side the replica with 'controller demote'"}
     secondaries = [{"secondary": "h:1", **refused}]
@@ -261,13 +263,13 @@ def test_the_status_of_a_secondary_is_as_it_was_saved(tmp_path: Path) -> None:
     assert with_present_figures(tmp_path, saved) == {**saved, "handover": None, "divergence": None}
 
 
-def test_a_replica_that_was_promoted_is_called_so(tmp_path: Path) -> None:
+def test_a_replica_that_was_promoted_is_called_promoted(tmp_path: Path) -> None:
     save_record(tmp_path, replace(ADOPTED, promoted="2026-01-02T03:04:05Z"))
     write_saved_status(tmp_path, {"role": "secondary", "mode": "offline", "replica_state": "consistent"})
-    assert last_known(tmp_path) == "; it was promoted at 2026-01-02 03:04:05 UTC", "it is a replica no more"
+    assert last_known(tmp_path) == "; it was promoted at 2026-01-02 03:04:05 UTC", "it is no replica any more"
 
 
-def test_what_a_demoted_side_alone_has_is_told_by_its_status(tmp_path: Path) -> None:
+def test_the_status_of_a_demoted_side_names_the_writes_that_it_alone_has(tmp_path: Path) -> None:
     own = Divergence("alpha", "/dev/x", differing_bytes=8192)
     write_saved_status(tmp_path, {**SAVED, "tainted": True, "taints": ["writes may have gone untracked"]})
     for found, words in ((own, own.choice), (replace(own, differing_bytes=None), "an unknown number of MiB")):
@@ -280,14 +282,14 @@ def test_what_a_demoted_side_alone_has_is_told_by_its_status(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("change", [{"kept_aside": True}, {"consistent": False}])
-def test_but_never_better_than_its_state_file(tmp_path: Path, change: dict[str, bool]) -> None:
+def test_a_stopped_replica_is_reported_no_better_than_its_state_file(tmp_path: Path, change: dict[str, bool]) -> None:
     """It may have been killed before a status told that its target lacks something."""
     save_record(tmp_path, replace(ADOPTED, **change))
     saved = {"role": "secondary", "mode": "offline", "replica_state": "consistent"}
     assert with_present_figures(tmp_path, saved)["replica_state"] == "inconsistent"
 
 
-def test_nor_than_what_is_known_of_its_target(tmp_path: Path) -> None:
+def test_a_stopped_replica_with_a_known_problem_of_its_target_is_inconsistent(tmp_path: Path) -> None:
     save_record(tmp_path, ADOPTED)
     save_target_problem(tmp_path, "TARGET cannot be written at byte 4096")
     saved = {"role": "secondary", "mode": "offline", "replica_state": "consistent"}

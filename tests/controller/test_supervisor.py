@@ -194,7 +194,7 @@ def test_a_configuration_that_cannot_be_read_stops_nothing(supervised: Supervise
     assert "cannot be read: [Errno 5] Input/output error; everything runs on" in told, told
 
 
-def test_what_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> None:
+def test_a_volume_that_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> None:
     supervised.write("a", "end")
     supervised.write("b", "wait")
     supervised.start()
@@ -205,7 +205,7 @@ def test_what_ended_in_order_is_started_by_up_alone(supervised: Supervised) -> N
     supervised.await_phase("a", "ended")
 
 
-def test_it_ends_when_everything_has_ended(supervised: Supervised) -> None:
+def test_the_supervisor_ends_when_every_volume_has_ended(supervised: Supervised) -> None:
     supervised.write("a", "end")
     supervised.start()
     assert supervised.end()[0] == 0
@@ -222,7 +222,9 @@ def test_a_last_state_that_was_not_saved_is_its_exit_code(supervised: Supervised
     assert supervised.end()[0] == 7
 
 
-def test_a_second_one_is_refused_and_wrong_files_alone_are_wrong_usage(supervised: Supervised, tmp_path: Path) -> None:
+def test_a_second_supervisor_is_refused_and_wrong_files_alone_are_wrong_usage(
+    supervised: Supervised, tmp_path: Path
+) -> None:
     supervised.write("a", "wait")
     supervised.start()
     supervised.await_begun("a")

@@ -1,4 +1,4 @@
-"""The lock and the report of the process of all volumes: what one that was killed left deceives nobody, and does not stay."""
+"""The lock and the report of the process of all volumes: the files of a killed process deceive nobody, and do not stay."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def killed(role: str, folder: Path, process: int) -> None:
     write_report(role, folder, {"process": process, "asked_up": 0, "volumes": []})
 
 
-def test_the_report_of_one_that_was_killed_is_not_taken_for_that_of_the_next(tmp_path: Path) -> None:
+def test_the_report_of_a_killed_supervisor_is_not_taken_for_that_of_the_next(tmp_path: Path) -> None:
     """`up --all` sends a signal to the process in it, and another one may have its number by now."""
     killed("run", tmp_path, 1)
     assert read_report("run", tmp_path) is None
@@ -38,7 +38,7 @@ def test_the_report_of_one_that_was_killed_is_not_taken_for_that_of_the_next(tmp
         assert read_report("run", tmp_path) == {}
 
 
-def test_one_that_begins_removes_what_killed_ones_left_and_nothing_of_those_that_live(
+def test_a_new_supervisor_removes_the_files_of_killed_ones_and_none_of_living_ones(
     tmp_path: Path, run_dir: Path
 ) -> None:
     gone, other = tmp_path / "gone", tmp_path / "other"
@@ -90,7 +90,7 @@ def test_no_signal_is_sent_to_a_process_that_got_the_number_meanwhile(monkeypatc
     assert up._started("run", mine, 10) == [] and sent == [signal.SIGUSR1]
 
 
-def test_one_that_has_only_just_begun_is_asked_when_it_has_its_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_has_just_begun_is_asked_when_it_has_its_report(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = {"process": os.getpid(), "asked_up": 0, "volumes": []}
     sent = reports_of(monkeypatch, {}, mine, mine, {**mine, "asked_up": 1})
     assert up._started("run", {}, 10) == [] and sent == [signal.SIGUSR1]

@@ -1,4 +1,4 @@
-"""What a running primary answers about transactions is what its brains hold, and a wait for one ends when all hold it."""
+"""A running primary answers about transactions by the state of its brains, and a wait for one ends when all hold it."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def volume(tmp_path: Path, problem: str = "", secondaries: int = 1) -> Volume:
     return made
 
 
-def test_each_is_told_with_its_state(tmp_path: Path) -> None:
+def test_each_transaction_is_told_with_its_state(tmp_path: Path) -> None:
     answer = ended_transactions(volume(tmp_path), 0)
     assert (answer["unit"], answer["reason"], answer["file_system"]) == ("file-system", "", "ext4")
     assert (answer["done_through"], answer["committed_through"], answer["oldest_kept"]) == (2, 4, 1)
@@ -78,21 +78,21 @@ def test_each_is_told_with_its_state(tmp_path: Path) -> None:
     assert [one["ordinal"] for one in ended_transactions(volume(tmp_path), 3)["transactions"]] == [4, 5]
 
 
-def test_one_whose_commit_failed_is_abandoned_also_when_a_later_one_is_done(tmp_path: Path) -> None:
+def test_a_transaction_whose_commit_failed_is_abandoned_also_when_a_later_one_is_done(tmp_path: Path) -> None:
     made = volume(tmp_path, secondaries=2)
     made.brains[1].transactions.lost.add(named(1), "a write of it failed")
     told = [(one["transaction"], one["state"], one["reason"]) for one in ended_transactions(made, 0)["transactions"]]
     assert told[:2] == [("101", "abandoned", "a write of it failed"), ("102", "done", None)]
 
 
-def test_a_wait_for_one_that_was_lost_ends_with_a_sentence(tmp_path: Path) -> None:
+def test_a_wait_for_a_lost_transaction_ends_with_a_sentence(tmp_path: Path) -> None:
     made, request = volume(tmp_path), Request("wait", Event())
     asked = made.waits.add(request, 0, None, AskedTransaction.parse("101"))
     EffectRunner(made).carry_out([(None, AnswerWait(asked.token, lost="a write of it failed"))])
     assert isinstance(request.error, DeviceError) and "no secondary will hold" in str(request.error)
 
 
-def test_done_is_what_every_secondary_holds(tmp_path: Path) -> None:
+def test_a_transaction_is_done_when_every_secondary_holds_it(tmp_path: Path) -> None:
     made = volume(tmp_path, secondaries=2)
     made.brains[1].transactions.held = named(1)
     assert ended_transactions(made, 0)["done_through"] == 1
@@ -108,14 +108,14 @@ def test_a_log_that_is_not_followed_says_why(tmp_path: Path) -> None:
     assert ended_transactions(made, 0)["transactions"] == []
 
 
-def test_current_is_the_newest_whose_commit_has_completed(tmp_path: Path) -> None:
+def test_the_word_current_is_the_newest_transaction_whose_commit_has_completed(tmp_path: Path) -> None:
     made = volume(tmp_path)
     assert asked_transaction(made, "current") == (None, {"transaction": "104", "reason": ""})
     made = volume(tmp_path, problem="it has no journal")
     assert asked_transaction(made, "current") == (None, {"transaction": None, "reason": "it has no journal"})
 
 
-def test_what_cannot_be_waited_for_is_refused_in_a_sentence(tmp_path: Path) -> None:
+def test_a_transaction_that_cannot_be_waited_for_is_refused_in_one_sentence(tmp_path: Path) -> None:
     asked, told = asked_transaction(volume(tmp_path), "48211.3")
     assert asked is not None and (asked.number, asked.fast, told["transaction"]) == (48211, 3, "48211.3")
     with pytest.raises(UsageError, match="48211"):
@@ -128,7 +128,7 @@ def test_what_cannot_be_waited_for_is_refused_in_a_sentence(tmp_path: Path) -> N
         asked_transaction(made, "48211")
 
 
-def test_what_was_known_when_it_was_asked_is_a_part_of_a_good_answer_alone() -> None:
+def test_the_name_of_the_awaited_transaction_is_a_part_of_a_good_answer_alone() -> None:
     waits = WaitingRequests()
     request = Request("wait", Event(), told={"transaction": "104"})
     asked = waits.add(request, 64, None)

@@ -162,7 +162,7 @@ def test_a_superblock_that_was_read_before_it_was_written_is_read_again(clock: S
     assert states() == ["committed"], "what came in the stream is newer than the disk"
 
 
-def test_of_one_that_names_many_blocks_the_first_are_kept_and_the_count_of_all(clock: SimpleNamespace) -> None:
+def test_a_transaction_that_names_many_blocks_keeps_the_first_and_the_count_of_all(clock: SimpleNamespace) -> None:
     story = Story(clock)
     story.look()
     story.commit()
@@ -229,7 +229,7 @@ def test_another_file_system_is_told_once_and_its_transactions_alone_are_new(clo
         written.write(FIRST + offset, data)
     story.built.writes.clear()
     written.write(FIRST, Jbd2Builder(1024, 400, incompat=0).superblock())
-    assert story.take(written) == (), "of the log that is no more"
+    assert story.take(written) == (), "of the log that was replaced"
     assert [one.name for one in story.watch.recent()] == ["8", "9", "10"]
     assert story.watch.take_renewed()
 
@@ -262,7 +262,7 @@ def test_the_newest_transaction_of_the_log_is_read_where_the_stream_has_told_non
     assert read_log(story)
 
 
-def test_what_was_read_of_a_log_that_is_no_more_does_not_count(clock: SimpleNamespace) -> None:
+def test_a_transaction_read_from_a_log_that_was_replaced_does_not_count(clock: SimpleNamespace) -> None:
     story = Story(clock)
     story.clock.time_ns = lambda: 0
     story.built.transaction(5)

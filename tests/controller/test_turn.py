@@ -1,4 +1,4 @@
-"""One turn of the loop: what happened is gathered, the brains decide, and their effects are done before it ends."""
+"""One turn of the loop: it gathers the events, the brains decide, and their effects are done before it ends."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ def test_a_source_that_is_gone_ends_the_run(loop: PrimaryLoop, monkeypatch: pyte
     assert loop.fatal is error
 
 
-def test_what_the_audit_finds_is_written_down_at_once(loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taint_that_the_audit_finds_is_written_down_at_once(
+    loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(loop.volume.auditor, "look", lambda brains, now: [ev.Tainted("an unknown operation wrote")])
     loop.turn(0.0)
     loop.turn(0.0)

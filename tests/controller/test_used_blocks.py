@@ -40,14 +40,14 @@ def search(loop: PrimaryLoop, monkeypatch: pytest.MonkeyPatch, find: Callable[[o
     return EffectRunner(loop.volume).carry_out([(1, ev.ScanUsed(False))])
 
 
-def test_when_it_is_quick_they_are_heard_before_all_that_waits(loop, monkeypatch) -> None:
+def test_a_quick_search_for_used_blocks_is_heard_before_all_that_waits(loop, monkeypatch) -> None:
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
     ((number, answer),) = search(loop, monkeypatch, lambda _: FOUND)
     assert number == 1 and answer.runs.blocks().tolist() == [1, 2] and not answer.whole
     assert loop.volume.peers[1].scanned_whole is False and loop.volume.inbox.empty
 
 
-def test_when_it_is_not_the_loop_goes_on_and_hears_of_them_later(loop, monkeypatch) -> None:
+def test_the_loop_goes_on_during_a_slow_search_and_hears_of_its_blocks_later(loop, monkeypatch) -> None:
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 0.0)
     written_out = threading.Event()
     assert search(loop, monkeypatch, lambda _: written_out.wait() and FOUND) == []
@@ -97,7 +97,7 @@ def test_free_space_is_looked_for_beside_the_loop_as_well(loop, monkeypatch) -> 
     assert len(searches) == 2, "what was found long ago is not trusted"
 
 
-def test_what_is_not_known_while_nothing_is_mounted_is_asked_again_at_once(loop, monkeypatch) -> None:
+def test_the_used_blocks_are_asked_for_again_at_once_when_nothing_was_mounted(loop, monkeypatch) -> None:
     monkeypatch.setattr(used_blocks, "AT_ONCE_S", 60.0)
     nothing = UsedExtents(np.array([0]), np.array([4096 * BLOCKS]), "no file system is mounted", True)
     found = [nothing, FOUND]

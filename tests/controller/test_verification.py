@@ -28,7 +28,7 @@ from tests.core.primary.parts import runs
 from tests.lab.patience import until
 
 LEFT_OUT = {5, 6, 7}
-REASON = "what lies below the volume has changed: the file behind loop0 was changed past it"
+REASON = "the content below the volume has changed: the file behind loop0 was changed past it"
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_the_blocks_in_use_are_looked_for_in_a_thread_and_a_taint_meanwhile_is_a
     assert peer.brain.state.taints
 
 
-def test_one_that_resumes_in_the_middle_answers_no_taint(peer: Peer) -> None:
+def test_a_comparison_that_resumes_in_the_middle_answers_no_taint(peer: Peer) -> None:
     peer.verification._metadata.change_record(1, verify={"cut_off": {"repair": False, "block": 9}})
     asked = begin(peer)
     assert asked.runs.blocks().tolist() == list(range(9, BLOCKS)) and not asked.answers
@@ -162,7 +162,7 @@ def test_verify_on_command_answers_a_taint_too_and_looks_at_free_space_as_well(p
     assert not peer.brain.state.taints
 
 
-def test_one_that_is_cancelled_begins_again_later_or_on_command(
+def test_a_cancelled_comparison_begins_again_later_or_on_command(
     peer: Peer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(verification.time, "monotonic", lambda: 100.0)
@@ -233,7 +233,7 @@ def test_a_cause_that_taints_again_and_again_has_comparisons_with_rests_and_the_
     assert peer.verification.report().rest is None, "a person need not wait"
 
 
-def test_one_that_is_cut_off_begins_again_at_once(peer: Peer) -> None:
+def test_a_comparison_that_is_cut_off_begins_again_at_once(peer: Peer) -> None:
     for now in range(5):
         taint(peer)
         begin(peer, float(now))
@@ -252,7 +252,7 @@ def test_a_copy_of_everything_in_the_place_of_a_comparison_answers_too(peer: Pee
     assert peer.verification.advance(161.0) is None and peer.verification.advance(220.0) is not None
 
 
-def test_what_a_run_that_was_killed_in_the_middle_leaves_behind_begins_again(peer: Peer) -> None:
+def test_a_comparison_that_a_killed_run_left_in_the_middle_begins_again(peer: Peer) -> None:
     taint(peer)
     begin(peer)
     peer.note()

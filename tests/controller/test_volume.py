@@ -140,7 +140,7 @@ def test_no_moment_is_promised_behind_which_a_record_may_lie(
     assert volume.drained_at == before, "a record is still being filled in"
 
 
-def test_a_ring_that_is_never_empty_is_read_up_to_some_moment_all_the_same(
+def test_a_ring_that_is_never_empty_is_still_read_up_to_some_moment(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [100.0]

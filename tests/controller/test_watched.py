@@ -1,4 +1,4 @@
-"""What is collected only while somebody looks begins with the first question, and ends by itself; its failure is a sentence."""
+"""A collector that works while somebody looks begins with a question, and ends by itself; its failure is a sentence."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_nothing_begins_before_the_first_question() -> None:
     assert begun[0].closed.is_set()
 
 
-def test_where_nobody_asks_a_failure_is_tried_again_seldom_and_who_asks_tries_it_sooner() -> None:
+def test_a_failed_start_is_tried_again_seldom_and_sooner_when_somebody_asks() -> None:
     begun: list[float] = []
     clock = Clock()
 
@@ -76,7 +76,7 @@ def test_where_nobody_asks_a_failure_is_tried_again_seldom_and_who_asks_tries_it
     watching.close()
 
 
-def test_it_ends_some_time_after_the_last_question_and_begins_again() -> None:
+def test_the_collection_ends_some_time_after_the_last_question_and_begins_again_with_the_next() -> None:
     begun: list[Numbers] = []
     clock = Clock()
 
@@ -144,7 +144,9 @@ def test_after_the_end_of_its_volume_nothing_begins() -> None:
     assert not begun
 
 
-def test_one_that_hangs_holds_up_no_end(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_collector_that_hangs_does_not_hold_up_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """As in a look at a file system whose disk does not answer."""
     monkeypatch.setattr(watched, "_END_S", 0.01)
     hangs, answers = threading.Event(), threading.Event()

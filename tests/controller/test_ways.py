@@ -63,7 +63,7 @@ def test_a_way_is_watched_before_during_and_after_a_connection() -> None:
     assert ways._watch.ways[1] == ("192.0.2.8", ""), "the address that answered last; this side's may be another one"
 
 
-def test_what_the_watch_tells_reaches_the_brain_of_that_secondary_and_nobody_when_it_is_removed() -> None:
+def test_a_change_of_a_way_reaches_the_brain_of_its_secondary_and_nobody_when_that_is_removed() -> None:
     volume, ways = made("192.0.2.7")
     ways._watch.changed(0, WAY)
     assert volume.inbox.take(0.0) == Heard(volume.peers[0], LinkSeen(WAY))

@@ -1,4 +1,4 @@
-"""What the loop and the control socket get of those who write; the programs themselves are a fake here."""
+"""The view of the loop and the control socket on the writers; the programs themselves are a fake here."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_process_that_outruns_the_link_is_told_with_its_name_and_rates(
 
 
 @pytest.mark.parametrize("mode", [Mode.NORMAL, Mode.UNSYNCHRONIZED])
-def test_off_is_off(volume: Any, programs: Programs, mode: Mode) -> None:
+def test_attribution_off_attaches_nothing_in_any_mode(volume: Any, programs: Programs, mode: Mode) -> None:
     volume.options.attribution, volume.brains[0].mode = "off", mode
     watch = WriterWatch(volume)
     watch.note(0.0)

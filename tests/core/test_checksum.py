@@ -18,12 +18,12 @@ def test_the_bytes_are_those_of_the_files_that_exist() -> None:
 
 
 @given(st.binary(), GAPS)
-def test_what_was_written_is_read(text: bytes, gap: bytes) -> None:
+def test_a_text_with_a_checksum_is_read_as_it_was_written(text: bytes, gap: bytes) -> None:
     assert checked(with_checksum(text, gap), gap) == text
 
 
 @given(st.binary(min_size=1), GAPS, st.data())
-def test_what_is_cut_or_changed_is_refused(text: bytes, gap: bytes, data: st.DataObject) -> None:
+def test_a_text_that_is_cut_or_changed_is_refused(text: bytes, gap: bytes, data: st.DataObject) -> None:
     whole = with_checksum(text, gap)
     with pytest.raises(ValueError, match="checksum"):
         checked(whole[: data.draw(st.integers(0, len(whole) - 1))], gap)

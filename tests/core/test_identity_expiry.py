@@ -32,7 +32,9 @@ def identity(left: timedelta, authority_left: timedelta = LONG, *, begins: timed
         (timedelta(days=-400), "(this machine's clock says 2026-11-28T12:00:00+00:00)"),
     ],
 )
-def test_it_is_told_from_thirty_days_ahead_with_what_to_do(left: timedelta, words: str) -> None:
+def test_the_end_of_an_identity_is_told_from_thirty_days_ahead_with_the_command_to_give(
+    left: timedelta, words: str
+) -> None:
     problem = identity_problem(identity(left), NOW)
     assert bool(problem) is bool(words) and words in problem
     assert not problem or ("pki issue --replace" in problem and "SIGHUP" in problem)

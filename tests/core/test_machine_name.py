@@ -25,7 +25,7 @@ def test_a_name_of_the_expected_form_is_taken(name: str) -> None:
         ("revoked", "choose another"), ("Revoked", "choose another"),
     ],
 )  # fmt: skip
-def test_another_one_is_refused_with_the_reason(name: str, words: str) -> None:
+def test_a_name_of_another_form_is_refused_with_the_reason(name: str, words: str) -> None:
     assert words in name_problem(name)
 
 

@@ -24,7 +24,7 @@ from pydbt.core.printable import printable
         ("\ud800", "\\ud800"),
     ],
 )
-def test_what_is_not_printable_is_an_escape(text: str, shown: str) -> None:
+def test_a_character_that_is_not_printable_is_shown_as_an_escape(text: str, shown: str) -> None:
     assert printable(text) == shown
 
 

@@ -10,7 +10,7 @@ from pydbt.core.suspensions import Suspensions
 HOURS_8 = 8 * 3600.0
 
 
-def test_a_suspension_counts_for_what_was_before_it_and_not_for_what_is_after() -> None:
+def test_a_suspension_counts_for_moments_before_it_and_not_for_later_ones() -> None:
     clocks = Suspensions()
     clocks.read(100.0, 100.0)
     clocks.read(105.0, 105.0 + HOURS_8)
@@ -49,7 +49,7 @@ def test_nothing_is_ever_told_as_younger_than_it_is(steps: list[tuple[float, flo
         assert clocks.passed_s(at, monotonic) >= (boottime - real) * (1 - 1e-9) - 0.01 * len(steps)
 
 
-def test_of_more_suspensions_than_are_remembered_none_is_forgotten() -> None:
+def test_no_suspension_of_too_many_is_forgotten() -> None:
     clocks = Suspensions()
     for number in range(201):  # the first reading finds none
         clocks.read(number * 10.0, number * 10.0 + number * 100.0)

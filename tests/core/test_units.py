@@ -71,5 +71,5 @@ def test_an_exact_size_is_not_rounded(size_bytes: int, words: str) -> None:
 @pytest.mark.parametrize(
     "number", [None, float("nan"), float("inf"), -float("inf"), pytest.param(10**400, id="huge"), -(1 << 64), 1 << 64]
 )
-def test_what_is_no_figure_is_unknown_for_people(number: float | None) -> None:
+def test_a_value_that_is_no_figure_is_unknown_for_people(number: float | None) -> None:
     assert format_bytes(number) == format_seconds(number) == "unknown"

@@ -25,7 +25,7 @@ class Whole:
 WHOLE = Whole(Part(1, "one"), (Part(2), Part(3, "")), (4, 5), {"six": 6}, True)
 
 
-def test_it_is_what_asdict_makes():
+def test_plain_values_are_those_that_asdict_makes():
     assert values_of(WHOLE) == asdict(WHOLE)
     assert list(values_of(WHOLE)) == ["part", "parts", "numbers", "more", "yes"]
 

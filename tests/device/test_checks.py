@@ -149,7 +149,7 @@ def test_a_mounted_target_is_refused_with_the_mount_point(tmp_path: Path, disk: 
         check_target(disk)
 
 
-def test_a_disk_of_which_a_partition_is_mounted_is_refused_and_so_is_the_partition(tmp_path: Path, disk: str) -> None:
+def test_a_disk_with_a_mounted_partition_is_refused_and_so_is_the_partition(tmp_path: Path, disk: str) -> None:
     with partition_of(disk, 1, 2048, 40 * 2048) as part, partition_of(disk, 2, 42 * 2048, 2048) as free:
         run("mkfs.ext4", "-q", part)
         with mounted(part, tmp_path / "mount"):

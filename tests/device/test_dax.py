@@ -60,7 +60,7 @@ def test_a_mount_that_rules_it_out_and_a_disk_that_is_not_mounted_are_accepted(
         check_source(disk, tmp_path / "state")
 
 
-def test_a_user_that_cannot_be_asked_is_refused(disk: Device, tmp_path: Path) -> None:
+def test_a_mount_that_cannot_be_read_is_refused(disk: Device, tmp_path: Path) -> None:
     with mounted_out_of_reach(disk, tmp_path / "nowhere"), pytest.raises(UsageError, match="cannot be read"):
         check_source(disk, tmp_path / "state")
 

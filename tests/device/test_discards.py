@@ -1,4 +1,4 @@
-"""What a device returns of discarded sectors is known of few kinds, and of all others nothing is assumed."""
+"""The content of discarded sectors is known of few kinds of devices, and of all others nothing is assumed."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_metadata_of_another_disk_or_region_and_damaged_ones_are_refused_in_word
         prepare_era_metadata(metadata, disk, None)
 
 
-def test_a_device_that_is_too_small_and_a_region_that_cannot_be_are_refused(devices, tmp_path) -> None:
+def test_a_device_that_is_too_small_and_an_impossible_region_are_refused(devices, tmp_path) -> None:
     disk, metadata = devices
     with loop_device(tmp_path, 4 * MIB) as tiny, pytest.raises(UsageError, match="too small"):
         prepare_era_metadata(BlockDevice.identify(tiny.path), disk, None)

@@ -79,7 +79,7 @@ def test_a_control_group_is_found_by_its_number_and_not_when_it_is_gone() -> Non
     assert path_of_group("/nowhere", number) is None
 
 
-def test_what_lies_on_a_volume_is_told_with_what_is_mounted(tmp_path: Path) -> None:
+def test_the_devices_on_a_volume_are_told_with_their_mount_points(tmp_path: Path) -> None:
     with loop_device(tmp_path, 64 * MIB) as disk, partition_of(disk, 1, 2048, 65536) as partition:
         numbers = [
             kernel_number(os.major(one), os.minor(one))

@@ -55,7 +55,7 @@ def test_a_mount_that_is_looked_into_can_be_unmounted(tmp_path: Path) -> None:
         assert InodePaths().path(*found) is None, "and not known to anybody else"
 
 
-def test_what_is_mounted_over_it_is_not_taken_for_it(tmp_path: Path) -> None:
+def test_a_file_of_a_mount_on_top_is_not_taken_for_the_hidden_file(tmp_path: Path) -> None:
     with loop_device(tmp_path, 64 * MIB) as disk, loop_device(tmp_path, 64 * MIB) as other:
         make_filesystem("ext4", disk)
         make_filesystem("ext4", other)

@@ -121,7 +121,7 @@ def test_a_file_system_of_a_user_names_no_device(tmp_path: Path) -> None:
         assert mount is not None and devices_of_mount(mount) == set()
 
 
-def test_a_name_that_is_no_text_is_printed_all_the_same(tmp_path: Path) -> None:
+def test_a_name_that_is_no_text_is_printed_with_escapes(tmp_path: Path) -> None:
     program = "import sys; from pydbt.cli.group import cli, execute; import click\n"
     program += "@cli.command()\ndef odd(): click.echo('a\\udcffb')\nsys.exit(execute(['odd']))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60)

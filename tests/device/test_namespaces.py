@@ -46,7 +46,9 @@ def open_for_writing(path: str, mode: int = os.O_RDWR) -> Iterator[None]:
         os.close(descriptor)
 
 
-def test_it_is_among_the_mounts_of_its_device_and_its_point_can_be_opened(volume: BlockDevice, tmp_path: Path) -> None:
+def test_a_mount_elsewhere_is_among_the_mounts_of_its_device_and_its_point_can_be_opened(
+    volume: BlockDevice, tmp_path: Path
+) -> None:
     with mounted_elsewhere(volume.path, tmp_path / "there") as point:
         (point / "file").write_text("of the container")
         (mount,) = volume.mounts()
@@ -54,7 +56,9 @@ def test_it_is_among_the_mounts_of_its_device_and_its_point_can_be_opened(volume
     assert volume.mounts() == []
 
 
-def test_its_free_space_is_left_out_of_a_first_copy(volume: BlockDevice, tmp_path: Path) -> None:
+def test_the_free_space_of_a_file_system_mounted_elsewhere_is_left_out_of_a_first_copy(
+    volume: BlockDevice, tmp_path: Path
+) -> None:
     with mounted_elsewhere(volume.path, tmp_path / "there"):
         used = used_extents(volume)
         assert not used.whole and used.total_bytes < 200 * MIB
@@ -62,7 +66,7 @@ def test_its_free_space_is_left_out_of_a_first_copy(volume: BlockDevice, tmp_pat
         assert used_extents(volume).whole
 
 
-def test_it_is_frozen_for_an_image_and_thawed_also_when_the_way_there_is_lost(
+def test_a_file_system_mounted_elsewhere_is_frozen_for_an_image_and_thawed_also_when_its_path_is_lost(
     volume: BlockDevice, tmp_path: Path
 ) -> None:
     freezer = FileSystemFreezer(tmp_path / "marker")
@@ -89,7 +93,7 @@ def test_no_still_image_is_promised_of_a_mount_that_cannot_be_reached(volume: Bl
 
 
 @pytest.mark.parametrize("where", [mounted_elsewhere, mounted_out_of_reach])
-def test_a_clean_stop_beneath_it_proves_nothing_after_a_reboot(
+def test_a_clean_stop_under_a_mount_elsewhere_proves_nothing_after_a_reboot(
     volume: BlockDevice, tmp_path: Path, where: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with DirectReader(volume) as reader:
@@ -140,7 +144,7 @@ def test_the_source_of_a_mount_without_a_device_is_not_looked_at_in_a_namespace_
         other.communicate(b"end\n", timeout=10)
 
 
-def test_a_target_that_is_mounted_there_is_refused(tmp_path: Path) -> None:
+def test_a_target_that_is_mounted_elsewhere_is_refused(tmp_path: Path) -> None:
     with loop_device(tmp_path, 32 * MIB) as disk:
         make_filesystem("ext4", disk)
         refuse_while(mounted_elsewhere, disk, tmp_path / "there")

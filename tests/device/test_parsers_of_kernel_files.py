@@ -1,4 +1,4 @@
-"""Whatever the kernel's files hold, and whatever a user of the machine is called there, ends no command."""
+"""No content of the kernel's files, and no name of a user in them, ends a command."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_device_is_held_without_a_way_to_write_to_it(disk: Device) -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("file", UsageError), ("missing", DeviceError)])
-def test_what_is_no_device_is_not_held(tmp_path: Path, name: str, kind: type[Exception]) -> None:
+def test_a_path_that_is_no_device_is_not_held(tmp_path: Path, name: str, kind: type[Exception]) -> None:
     image(tmp_path / "file", MIB)
     with pytest.raises(kind):
         HeldDevice(str(tmp_path / name))

@@ -1,4 +1,4 @@
-"""What another user has in a mount namespace of his own, or opens: root opens nothing of it unseen, and waits for none of it."""
+"""Files of another user, in a mount namespace of his own or open: root opens none of them unseen, and waits for none."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def mount_id(path: Path) -> int:
         os.close(descriptor)
 
 
-def test_what_lies_in_the_place_of_a_mount_point_is_not_opened(tmp_path: Path) -> None:
+def test_a_pipe_in_the_place_of_a_mount_point_is_not_opened(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
@@ -118,7 +118,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int, l
     return process
 
 
-def test_of_other_users_mounts_on_other_devices_only_a_look_is_taken(
+def test_mounts_of_other_users_on_other_devices_are_not_parsed(
     machine: Callable[[int, list[str]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []

@@ -1,4 +1,4 @@
-"""A target that is a loop device: what its file did not take is an error, though the kernel tells of none."""
+"""A target that is a loop device: data that its file did not take is an error, though the kernel tells of none."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def fill(filler: Path, left_bytes: int) -> None:
 
 
 @pytest.mark.parametrize("careful", [False, True])
-def test_what_the_file_of_a_loop_device_did_not_take_is_an_error_of_the_target(tmp_path: Path, careful: bool) -> None:
+def test_data_that_the_file_of_a_loop_device_did_not_take_is_an_error_of_the_target(
+    tmp_path: Path, careful: bool
+) -> None:
     with crowded_loop(tmp_path, 4 * MIB, 8 * MIB) as (device, filler):
         target = Target(str(device.path))
         try:

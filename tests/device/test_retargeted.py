@@ -37,11 +37,11 @@ def test_the_head_of_nvme_multipath_and_its_partitions_are_named_with_their_path
 @pytest.mark.parametrize(
     ("name", "bio_based"), [("nvme0n1", False), ("nvme0n2", True), ("nvme1n1", False), ("md0", True)]
 )
-def test_other_disks_are_not(name: str, bio_based: bool) -> None:
+def test_other_disks_complete_their_writes_in_sight(name: str, bio_based: bool) -> None:
     assert unseen_completions(disk(name, bio_based=bio_based)) == ""
 
 
-def test_it_is_refused_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_of_nvme_multipath_is_refused_as_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "require_root", lambda *_: None)
     monkeypatch.setattr(checks, "require_own_way", lambda *_: None)
     monkeypatch.setattr(checks.BlockDevice, "identify", lambda _: disk("nvme0n1", bio_based=True))

@@ -101,7 +101,7 @@ def test_zeros_that_a_place_does_not_take_are_an_error_of_that_place(
 
 
 def test_to_be_careful_is_begun_with_what_is_on_the_disk(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the cache still has is tried once, and given up: all of it is written again."""
+    """The data in the cache is tried once, and given up: all of it is written again."""
     done: list[str] = []
     monkeypatch.setattr(Target, "sync", lambda self: done.append("sync"))
     monkeypatch.setattr(Target, "forget", lambda self, offset, length: done.append(f"forget {offset} {length}"))

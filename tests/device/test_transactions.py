@@ -93,7 +93,9 @@ def log_of(path: Path) -> LogOnDisk:
         pytest.param(["-t", "ext3", "-b", "1024"], "data=ordered", few, id="ext3"),
     ],
 )
-def test_ext4(tmp_path: Path, mkfs: list[str], options: str, work: Callable[[Path], None]) -> None:
+def test_the_transactions_of_ext4_are_those_of_debugfs(
+    tmp_path: Path, mkfs: list[str], options: str, work: Callable[[Path], None]
+) -> None:
     copy = written(tmp_path, "ext4", 40 * MIB, mkfs, options, work)
     log = log_of(copy)
     logdump = run("debugfs", "-c", "-R", "logdump -a", copy)  # -c: the bitmaps are not yet as in the log
@@ -117,7 +119,9 @@ def test_ext4(tmp_path: Path, mkfs: list[str], options: str, work: Callable[[Pat
         pytest.param(["--unsupported", "-d", "agcount=1,size=64m"], "defaults", many, id="rolls-over"),
     ],
 )
-def test_xfs(tmp_path: Path, mkfs: list[str], options: str, work: Callable[[Path], None]) -> None:
+def test_the_transactions_of_xfs_are_those_of_logprint(
+    tmp_path: Path, mkfs: list[str], options: str, work: Callable[[Path], None]
+) -> None:
     copy = written(tmp_path, "xfs", 300 * MIB, mkfs, options, work)
     shown = shown_by_logprint(run("xfs_logprint", copy))
     log = log_of(copy)

@@ -1,4 +1,4 @@
-"""What programs have written and not synced reaches the device when it is asked for, from every mount that can be reached."""
+"""Data that programs have written and not synced reaches the device on demand, from every mount that can be reached."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_file_that_was_not_synced_is_on_the_device_afterwards(
         assert is_on(disk, marker) and places == [str(disk.path), str(folder)]
 
 
-def test_what_a_program_wrote_to_the_device_itself_is_on_it_afterwards(tmp_path: Path) -> None:
+def test_data_that_a_program_wrote_to_the_device_itself_is_on_it_afterwards(tmp_path: Path) -> None:
     with loop_device(tmp_path, SIZE) as disk, open(disk.path, "r+b", buffering=0) as program:
         marker = os.urandom(32)
         program.write(marker * 128)
@@ -96,7 +96,7 @@ class Slow:
         return [f"round {self.rounds}"]
 
 
-def test_however_many_ask_there_is_one_thread_and_each_gets_a_round_that_began_after_its_call() -> None:
+def test_any_number_of_callers_share_one_thread_and_each_gets_a_round_that_began_after_its_call() -> None:
     slow = Slow()
     writeout = Writeout(None, slow)  # type: ignore[arg-type]
     assert writeout.place == ""
@@ -116,7 +116,7 @@ def test_however_many_ask_there_is_one_thread_and_each_gets_a_round_that_began_a
 
 
 @pytest.mark.parametrize("error", [DeviceError("the disk is broken"), RuntimeError("a fault")])
-def test_an_error_is_told_to_who_waits_and_the_next_round_begins_anew(error: Exception) -> None:
+def test_an_error_is_told_to_each_caller_that_waits_and_the_next_round_begins_anew(error: Exception) -> None:
     slow = Slow()
     slow.error = error
     writeout = Writeout(None, slow)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What every end-to-end test has: a seed that is printed, rounds that can be raised, and a proof of a clean machine."""
+"""The common part of end-to-end tests: a seed that is printed, rounds that can be raised, and a proof of a clean machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What befalls a pair of controllers: for a moment, or so that nothing was tracked."""
+"""Harm to a pair of controllers: for a moment, or so that nothing was tracked."""
 
 from __future__ import annotations
 

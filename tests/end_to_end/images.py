@@ -1,4 +1,4 @@
-"""What the status tells of replication by images."""
+"""The status of replication by images."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from tests.lab.changing_memory import PROGRAM
 from tests.lab.patience import run
 
 
-def test_what_changed_while_it_was_written_is_read_again(tmp_path):
+def test_a_block_whose_memory_changed_while_it_was_written_is_read_again(tmp_path):
     with in_sync(tmp_path) as (device, both):
         for kind in ("private", "file"):
             run(sys.executable, PROGRAM, device.path, kind, 16, 400)

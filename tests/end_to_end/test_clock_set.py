@@ -46,7 +46,9 @@ def look(both: Cluster, offset_s: float, began: float) -> None:
 
 
 @pytest.mark.variant
-def test_whatever_is_told_while_a_clock_is_set_is_as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_and_history_are_unchanged_while_a_clock_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     offset = tmp_path / "offset"
     set_clock.put(offset, 0)
     monkeypatch.setenv("PYTHONPATH", f"{set_clock.FOLDER}:{Path.cwd()}")

@@ -32,7 +32,7 @@ def down(both: Cluster) -> None:
     assert both.primary.wait() == 0
 
 
-def test_what_is_written_during_a_pause_is_copied_at_resume(tmp_path, chance):
+def test_writes_during_a_pause_are_copied_at_resume(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:
@@ -58,7 +58,7 @@ def replica_holds(both: Cluster, marker: bytes) -> bool:
 
 
 @pytest.mark.parametrize("place", [mounted, mounted_elsewhere])
-def test_what_was_written_before_a_wait_and_not_synced_is_on_the_secondary_after_it(tmp_path, place):
+def test_unsynced_writes_before_a_wait_are_on_the_secondary_after_it(tmp_path, place):
     marker = os.urandom(4096)
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
@@ -93,7 +93,7 @@ def test_after_a_clean_stop_nothing_is_copied(tmp_path, chance):
 
 
 @pytest.mark.parametrize("how", short(1, "mount", "raw"))
-def test_what_is_written_while_nothing_tracks_is_noticed_and_copied(tmp_path, how, chance):
+def test_writes_while_nothing_tracks_are_noticed_and_copied(tmp_path, how, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:
@@ -114,7 +114,7 @@ def test_what_is_written_while_nothing_tracks_is_noticed_and_copied(tmp_path, ho
             both.compare("after untracked writes")
 
 
-def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitmap(tmp_path, chance):
+def test_a_write_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitmap(tmp_path, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both, mounted(device, tmp_path / "mnt") as folder:
@@ -137,7 +137,7 @@ def test_written_between_kill_and_restart_of_the_primary_is_in_the_kernels_bitma
 
 
 @pytest.mark.parametrize("how", ["down", "detach after kill"])
-def test_stopped_while_out_of_sync_it_knows_at_the_next_start_what_differs(tmp_path, how, chance):
+def test_a_primary_stopped_while_out_of_sync_knows_the_differing_blocks_at_its_next_start(tmp_path, how, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:

@@ -125,7 +125,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("hurt", short(1, "kill", "stop"))
-def test_whatever_befalls_the_controller_nobody_waits_for_a_frozen_file_system(tmp_path, chance, hurt, rounds):
+def test_no_program_waits_for_a_frozen_file_system_whatever_happens_to_the_controller(tmp_path, chance, hurt, rounds):
     with loop_device(tmp_path, 128 * MIB) as device:
         make_filesystem("ext4", device.path)
         options = ("0.1s", "--freeze-limit", "0.5s")
@@ -154,7 +154,7 @@ def test_whatever_befalls_the_controller_nobody_waits_for_a_frozen_file_system(t
 
 
 @pytest.mark.variant
-def test_what_a_run_left_frozen_that_was_killed_with_its_helper_is_thawed_by_the_next(tmp_path, chance):
+def test_a_file_system_left_frozen_by_a_run_killed_with_its_helper_is_thawed_by_the_next_run(tmp_path, chance):
     with loop_device(tmp_path, 128 * MIB) as device:
         make_filesystem("ext4", device.path)
         with by_epochs(tmp_path / "c", device, "0.02s") as both, contextlib.ExitStack() as mounts:

@@ -115,7 +115,7 @@ def replicate_and_kill(both: Cluster, device: Device, kind: str, chance: random.
 
 
 @pytest.mark.parametrize("kind", ["snapshot", "thin"])
-def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+def test_the_replica_of_a_volume_that_never_rests_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
     with volume(tmp_path, kind) as (group, device), by_epochs(tmp_path / "c", device) as both:
         replicate_and_kill(both, device, kind, chance, rounds)
         assert not snapshots(group)

@@ -89,7 +89,7 @@ def until_it_stands(both: Cluster, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "striped"])
-def test_of_a_volume_that_never_rests_the_replica_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
+def test_the_replica_of_a_volume_that_never_rests_is_an_image_of_one_instant(tmp_path, kind, chance, rounds):
     with volume(tmp_path, kind) as (name, device, space):
         before = table(name)
         with by_epochs(tmp_path / "c", device, "--snapshot-space", space.path) as both:
@@ -176,7 +176,7 @@ def test_a_snapshot_whose_store_is_full_discards_its_epoch(tmp_path, chance):
         assert (table(name), left()) == (before, [])
 
 
-def test_what_a_killed_run_left_goes_with_down_though_the_volume_is_gone(tmp_path):
+def test_the_mappings_of_a_killed_run_are_removed_by_down_though_the_volume_is_gone(tmp_path):
     with contextlib.ExitStack() as stack:
         name, device, space = stack.enter_context(volume(tmp_path))
         both = stack.enter_context(by_epochs(tmp_path / "c", device, "--snapshot-space", space.path, *SLOW))
@@ -329,7 +329,7 @@ def test_a_table_that_somebody_else_changed_is_left_alone_and_the_snapshot_count
         assert not left()
 
 
-def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_path):
+def test_the_chosen_readahead_of_a_volume_is_there_after_a_snapshot(tmp_path):
     with volume(tmp_path) as (_, device, space):
         run("blockdev", "--setra", "1024", device.path)
         snapshot = mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path))
@@ -340,7 +340,7 @@ def test_what_somebody_chose_for_a_volume_s_queue_is_there_after_a_snapshot(tmp_
         assert seen == ["1024", "1024"]
 
 
-def test_what_a_killed_run_left_goes_with_the_next_run_whatever_its_state_directory(tmp_path):
+def test_the_mappings_of_a_killed_run_are_removed_by_the_next_run_whatever_its_state_directory(tmp_path):
     with volume(tmp_path) as (name, device, space):
         before = table(name)
         mapped_volume(BlockDevice.identify(device.path), "pydbt_test", SnapshotSpace.of(space.path)).take()

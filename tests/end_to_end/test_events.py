@@ -158,7 +158,7 @@ def test_a_cut_a_late_replica_a_killed_controller_and_an_end_are_told_in_order(t
         assert "secondary disconnected " in lines
 
 
-def test_what_there_is_now_ends_with_its_own_line_and_a_reader_that_leaves_ends_it(
+def test_the_present_state_ends_with_a_line_of_its_own_and_a_reader_that_leaves_ends_the_command(
     tmp_path: Path, hooked: Path
 ) -> None:
     with in_sync(tmp_path) as (_, both):

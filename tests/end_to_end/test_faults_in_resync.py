@@ -1,4 +1,4 @@
-"""What fails while a resynchronization is under way, on the disk, or all at once: in the end both images are identical."""
+"""Failures during a resynchronization, of the link, on the disk, or all at once: in the end both images are identical."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_during_a_staged_resync_the_last_consistent_image_can_be_taken(tmp_path,
 
 @pytest.mark.parametrize("private", [False, True], ids=["shared", "private"])
 def test_writes_that_fail_on_the_primary_leave_both_images_the_same(tmp_path, chance, private):
-    """What a failed write left on the disk, nobody knows: it counts as out of sync until it was read.
+    """Nobody knows the content that a failed write left on the disk: it counts as out of sync until it was read.
 
     A loop device takes those for done that went in only in part.
     """
@@ -99,7 +99,7 @@ def test_writes_that_fail_on_the_primary_leave_both_images_the_same(tmp_path, ch
 
 
 def test_power_loss_of_the_primary_ends_in_a_comparison_and_identical_images(tmp_path, chance):
-    """The disk and the state directory as they were at one instant; what was replicated after it is on the secondary only."""
+    """The disk and the state directory as they were at one instant; later writes are on the secondary only."""
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:

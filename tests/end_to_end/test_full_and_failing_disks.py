@@ -147,7 +147,7 @@ def test_a_disk_of_the_secondary_that_fails_for_a_while_loses_nothing(tmp_path, 
 
 
 def test_an_image_whose_disk_was_full_is_promoted_with_all_that_was_acknowledged(tmp_path, chance):
-    """The primary is lost before there is room again: what the image lacks is in the journal, and nobody else has written."""
+    """The primary is lost before there is room again: the missing writes are in the journal, and nobody else has written."""
     with (
         loop_device(tmp_path, SIZE) as device,
         small_disk(tmp_path, 48 * MIB) as folder,

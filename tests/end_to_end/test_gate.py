@@ -105,7 +105,7 @@ def test_after_a_failover_the_old_primary_is_not_mounted_and_not_a_byte_is_writt
     assert silent.code == 5 and "not every secondary answers" in silent.errors, silent
     listener = boot.listener()
     try:
-        until(lambda: "is told so" in listener.words() or not listener.alive, "it listens")
+        until(lambda: "its old primary is told" in listener.words() or not listener.alive, "it listens")
         assert listener.alive, listener.words()
         shut = boot.gated_mount()
         assert shut.code == SHUT and "was promoted at" in shut.errors and "controller demote data" in shut.errors, shut

@@ -1,4 +1,4 @@
-"""Who may overwrite whom after a failover: told by what both sides have been through, never guessed."""
+"""The side that may overwrite the other after a failover: known by the history of both, never guessed."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_primary_put_back_to_an_earlier_state_overwrites_nothing_newer(pair, t
 
 
 @pytest.mark.variant
-def test_what_cannot_change_its_role_says_why_and_stays_what_it_is(pair, tmp_path):
+def test_a_refused_change_of_role_names_the_reason_and_changes_nothing(pair, tmp_path):
     pair.change("demote", pair.a).refused(2, "is not a state directory")
     with pair.replicating(pair.a, pair.b) as both:
         both.start()

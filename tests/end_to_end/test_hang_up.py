@@ -115,7 +115,7 @@ def test_without_an_identity_a_hang_up_ends_nothing_and_status_and_sigterm_work(
 
 
 @pytest.mark.variant
-def test_one_that_runs_what_is_configured_goes_on_too_and_reads_the_configuration_again(
+def test_a_controller_of_all_configured_volumes_goes_on_too_and_reads_its_configuration_again(
     tmp_path: Path, monkeypatch
 ) -> None:
     volumes = tmp_path / "volumes"

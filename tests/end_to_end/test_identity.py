@@ -79,7 +79,7 @@ def refused_start(both: Cluster, *words: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["foreign", "plain primary", "plain secondary", "another name"])
-def test_who_is_not_the_other_side_gets_one_sentence_and_nothing_else(tmp_path, authority, what):
+def test_a_peer_with_another_identity_gets_one_sentence_and_nothing_else(tmp_path, authority, what):
     ours, theirs = identity(authority, "alpha"), identity(authority, "beta")
     words: tuple[str, ...]
     match what:

@@ -1,4 +1,4 @@
-"""What the kernel tells of the network makes an outage known before the heartbeat does, and the way back short."""
+"""The kernel's notices of the network make an outage known before the heartbeat does, and the way back short."""
 
 from __future__ import annotations
 

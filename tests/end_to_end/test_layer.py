@@ -76,7 +76,7 @@ def test_a_layer_gives_a_raw_disk_epochs_from_snapshots(tmp_path, chance):
         command("layer", "remove", name).refused(2, "is not a layer")
 
 
-def test_what_is_in_use_gets_no_layer_and_one_sentence_says_why(tmp_path):
+def test_a_device_in_use_gets_no_layer_and_one_sentence_names_the_reason(tmp_path):
     with loop_device(tmp_path, SIZE) as disk, loop_device(tmp_path, SIZE) as other:
         make_filesystem("ext4", disk.path)
         with mounted(disk, tmp_path / "mnt"):

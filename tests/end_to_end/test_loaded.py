@@ -1,4 +1,4 @@
-"""What a loaded process became is what a started one is: to its parent, in /proc, and to whoever reads what it says."""
+"""A loaded process is the same as a started one: to its parent, in /proc, and to the reader of its output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def words_of(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
 
 
-def test_it_says_what_a_started_one_says_and_ends_with_its_code(one: Loaded, tmp_path: Path) -> None:
+def test_a_loaded_process_prints_the_same_as_a_started_one_and_ends_with_the_same_code(
+    one: Loaded, tmp_path: Path
+) -> None:
     words = [*PROGRAM, "run", "/dev/no-such-disk", "--secondary", "unix:/s", "--state", str(tmp_path / "state")]
     started = subprocess.run(words, capture_output=True, cwd=ROOT)
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
@@ -51,7 +53,9 @@ def test_it_says_what_a_started_one_says_and_ends_with_its_code(one: Loaded, tmp
     assert one.suits(os.environ) and not one.suits({**os.environ, "PYTHONPATH": str(tmp_path)})
 
 
-def test_it_is_our_child_with_words_streams_session_and_network_of_its_own(one: Loaded, tmp_path: Path) -> None:
+def test_a_loaded_process_is_a_child_with_words_streams_session_and_network_of_its_own(
+    one: Loaded, tmp_path: Path
+) -> None:
     folder = tmp_path / "r"
     folder.mkdir()
     with laid_cable() as cable, (tmp_path / "log").open("wb") as log:
@@ -71,7 +75,9 @@ def test_it_is_our_child_with_words_streams_session_and_network_of_its_own(one: 
         assert process.wait() == 0, (tmp_path / "log").read_text()
 
 
-def test_a_killed_one_is_told_by_its_signal_and_one_whose_parent_dies_is_killed(one: Loaded, tmp_path: Path) -> None:
+def test_a_killed_process_is_told_by_its_signal_and_one_whose_parent_dies_is_killed(
+    one: Loaded, tmp_path: Path
+) -> None:
     with (tmp_path / "log").open("wb") as log:
         killed: Process = one.start(secondary(tmp_path), (log.fileno(), log.fileno()), os.environ)
         killed.kill()

@@ -200,7 +200,7 @@ def hanging(folder: Path) -> Iterator[None]:
 
 
 def test_a_state_disk_that_hangs_holds_no_stream_up_and_no_name_is_told_before_it_answers(tmp_path: Path) -> None:
-    """What is captured is drained and sent meanwhile. After a cut the new name of the content is to be on that disk first."""
+    """Captured writes are drained and sent meanwhile. After a cut the new name of the content is to be on that disk first."""
     with contextlib.ExitStack() as stack:
         device = stack.enter_context(loop_device(tmp_path, 16 * MIB))
         disk = stack.enter_context(loop_device(tmp_path / "small", 32 * MIB))

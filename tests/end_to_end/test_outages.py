@@ -1,4 +1,4 @@
-"""Whatever happens at random times under a real load, in the end both images are identical, byte for byte."""
+"""Outages at random times under a real load: in the end both images are identical, byte for byte."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def told_of_the_order(both: Cluster) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("kind", "ahead"), short(1, ("ext4", True), ("ext4", False), ("xfs", True), ("xfs", False)))
-def test_what_the_log_names_is_compared_first_and_all_else_after_it(
+def test_blocks_that_the_log_names_are_compared_first_and_all_others_after_them(
     tmp_path: Path, chance: random.Random, kind: str, ahead: bool
 ) -> None:
     """``ahead``: the disk lost what the replica has; else the replica lacks what was on its way, and the disk has it."""

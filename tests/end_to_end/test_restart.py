@@ -1,4 +1,4 @@
-"""Whatever ended the last controller, the next one trusts no more than what was really tracked."""
+"""After any end of the last controller, the next one trusts no more than the writes that were really tracked."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SIZE = 128 * MIB
 
 
 @pytest.mark.parametrize("ended", short(1, "killed", "taken down"))
-def test_untracked_writes_are_compared_also_when_the_first_run_after_them_came_to_nothing(tmp_path, ended, chance):
+def test_untracked_writes_are_compared_also_when_the_first_run_after_them_compared_nothing(tmp_path, ended, chance):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device) as both:

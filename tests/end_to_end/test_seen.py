@@ -1,4 +1,4 @@
-"""What a real pair shows of itself: the map agrees with the status, and the history outlives a restart and a kill."""
+"""The pictures of a real pair: the map agrees with the status, and the history outlives a restart and a kill."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_stopped_the_figure_is_that_of_now_and_unknown_where_nobody_knows(tmp_pa
         assert "an unknown amount out of sync" in command("status", "--state", both.primary_state).errors
 
 
-def test_what_a_promotion_would_roll_back_is_counted_until_the_commit(tmp_path: Path) -> None:
+def test_blocks_that_a_promotion_would_roll_back_are_counted_until_the_commit(tmp_path: Path) -> None:
     with in_sync(tmp_path, "--rate-limit", "4M/s") as (device, both):
         before = both.target.read_bytes()
         assert both.secondary.terminate() == 0

@@ -121,7 +121,9 @@ def test_a_place_to_listen_that_is_taken_is_refused_and_nothing_changes(places: 
     assert Path(places.here.removeprefix("unix:")).is_socket()
 
 
-def test_a_secondary_that_cannot_be_a_primary_says_why_and_nothing_changes(tmp_path: Path, chance: Random) -> None:
+def test_a_secondary_that_cannot_be_a_primary_names_the_reason_and_nothing_changes(
+    tmp_path: Path, chance: Random
+) -> None:
     with loop_device(tmp_path, SIZE) as first, cluster(tmp_path / "c", first) as both:  # its target is an image file
         both.start()
         both.wait()
@@ -132,7 +134,7 @@ def test_a_secondary_that_cannot_be_a_primary_says_why_and_nothing_changes(tmp_p
 
 
 def test_while_nobody_is_known_to_have_taken_the_place_both_sides_tell_it_and_what_to_do(places: Places) -> None:
-    """Whoever connects anew finds no secondary: it answers the question, and never hears that it is to take over."""
+    """A new connection finds no secondary: it answers the question, and never hears that it is to take over."""
     both, gave, asked = places.both, ("gave its place to", "promote"), ("asked", "take its place", "promote")
     both.wait()
     Path(both.address.removeprefix("unix:")).unlink()

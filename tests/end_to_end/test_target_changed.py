@@ -18,7 +18,7 @@ SIZE = 32 * MIB
 
 
 @pytest.mark.parametrize("when", short(1, "stopped", "running"))
-def test_one_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tmp_path, chance, when):
+def test_a_target_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tmp_path, chance, when):
     with loop_device(tmp_path, SIZE) as device:
         device.path.write_bytes(chance.randbytes(SIZE))
         with cluster(tmp_path / "c", device) as both:
@@ -45,7 +45,7 @@ def test_one_that_was_cut_short_and_got_its_size_again_is_compared_as_a_whole(tm
 
 @pytest.mark.variant
 def test_trimmed_space_of_a_device_that_promises_nothing_is_read_back_and_no_difference(tmp_path, chance):
-    """A loop device over a device: what lies below is not known."""
+    """A loop device over a device: the storage below is not known."""
     with loop_device(tmp_path, 64 * MIB) as below, loop_over(below.path) as device:
         make_filesystem("ext4", device.path)
         with (

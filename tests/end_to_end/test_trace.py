@@ -138,7 +138,7 @@ def test_a_direct_write_is_shown_with_its_process_place_and_time(disk: Device) -
 
 
 @pytest.mark.parametrize("kind", short(1, "ext4", "xfs"))
-def test_a_file_is_named_and_what_the_kernel_writes_out_is_called_so(tmp_path: Path, kind: str) -> None:
+def test_a_file_is_named_and_metadata_of_the_kernel_is_called_metadata(tmp_path: Path, kind: str) -> None:
     with loop_device(tmp_path, 320 * MIB) as disk:
         make_filesystem(kind, disk)
         with mounted(disk, tmp_path / "mnt") as folder, traced(disk, "--json", "--only", "writes") as trace:
@@ -180,7 +180,7 @@ def test_names_of_processes_that_are_hostile_stay_text(disk: Device) -> None:
 
 
 @pytest.mark.variant
-def test_filters(disk: Device) -> None:
+def test_a_trace_shows_only_the_ios_that_pass_its_filters(disk: Device) -> None:
     with traced(disk, "--json", "--process", "dd") as by_name, traced(disk, "--json", "--min-latency", "100s") as slow:
         with traced(disk, "--json", "--process", os.getpid()) as by_number:
             dd(disk, 4, "oflag=direct")
@@ -239,7 +239,7 @@ def test_on_a_terminal_it_is_a_screen_and_leaves_a_summary(disk: Device) -> None
 
 
 @pytest.mark.variant
-def test_what_came_too_fast_is_counted_and_told(disk: Device) -> None:
+def test_records_that_came_too_fast_are_counted_as_lost(disk: Device) -> None:
     """The tracer is stopped for a moment: its ring has room for 682 I/Os."""
     with traced(disk, "--json", "--only", "writes", "--ring-size", "64K") as trace:
         trace.process.send_signal(signal.SIGSTOP)

@@ -196,7 +196,7 @@ def reason(both: Cluster) -> str:
 
 
 @pytest.mark.variant
-def test_another_file_system_that_is_made_while_it_runs_is_followed_and_none_is_called_so(tmp_path: Path) -> None:
+def test_another_file_system_that_is_made_meanwhile_is_followed_and_a_missing_one_is_reported(tmp_path: Path) -> None:
     with loop_device(tmp_path, 320 * MIB) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device, primary_options=("--whole-device",)) as both:

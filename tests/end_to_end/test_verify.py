@@ -1,4 +1,4 @@
-"""What both sides really hold is what counts: differences are found, told, copied; and nothing is called one that is none."""
+"""The real content of both sides counts: differences are found, told, copied; and nothing is called one that is none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def damage(both: Cluster, chance, blocks: int) -> list[int]:
     return places
 
 
-def test_a_verification_under_load_never_cries_wolf(tmp_path, chance, rounds):
+def test_a_verification_under_load_finds_no_false_difference(tmp_path, chance, rounds):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with (
@@ -78,7 +78,9 @@ def test_a_verification_under_load_never_cries_wolf(tmp_path, chance, rounds):
 
 
 @pytest.mark.parametrize("options", [(), ("--repair",)], ids=["report", "repair"])
-def test_what_was_changed_behind_its_back_is_found_told_by_place_and_copied(tmp_path, chance, options):
+def test_a_block_of_the_replica_that_another_program_changed_is_found_named_by_its_place_and_copied(
+    tmp_path, chance, options
+):
     with loop_device(tmp_path, SIZE) as device:
         make_filesystem("ext4", device.path)
         with cluster(tmp_path / "c", device, primary_options=WHOLE) as both:

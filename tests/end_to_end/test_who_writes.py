@@ -43,7 +43,7 @@ def attribution(both: Cluster) -> dict[str, Any]:
     return (both.status() or {"attribution": {}})["attribution"]
 
 
-def test_who_asks_is_told_who_writes_and_the_programs_go_when_nobody_asks(tmp_path: Path) -> None:
+def test_a_question_for_the_writers_attaches_the_programs_and_they_go_when_nobody_asks(tmp_path: Path) -> None:
     with replicated(tmp_path) as (both, place):
         until(lambda: both.status() is not None, "it answers")
         until(lambda: "captured_bytes" in writers(both), "the programs are attached")
@@ -108,7 +108,7 @@ def test_a_process_that_outruns_the_link_is_named_in_the_status(tmp_path: Path) 
 
 
 @pytest.mark.variant
-def test_where_it_is_off_nothing_is_attached_and_who_asks_is_told(tmp_path: Path) -> None:
+def test_attribution_off_attaches_nothing_and_the_answer_names_the_setting(tmp_path: Path) -> None:
     with replicated(tmp_path, "--attribution", "off") as (both, _):
         assert "attribution" in writers(both)["problem"]
         assert attribution(both)["state"] == "off"

@@ -58,7 +58,7 @@ def test_a_start_on_a_kernel_that_was_compiled_for_needs_no_compiler(
         assert code_cache.is_known(text, kept)
 
 
-def test_what_was_compiled_for_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
+def test_code_compiled_for_another_kernel_is_not_taken_for_this_one(tmp_path: Path) -> None:
     btf = Btf.of_running_kernel()
     text, macros = next(builds(btf))
     path = code_cache.missing_place(KERNEL, text, macros, tmp_path / "kept")

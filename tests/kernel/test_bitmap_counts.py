@@ -68,14 +68,14 @@ def test_each_range_has_as_many_bits_as_a_naive_count_finds(
     os.close(descriptor)
 
 
-def test_who_counts_after_the_end_is_told_so_and_touches_no_memory(opened: tuple[int, Bitmaps]) -> None:
+def test_a_count_after_the_end_is_refused_and_touches_no_memory(opened: tuple[int, Bitmaps]) -> None:
     _, bitmaps = opened
     bitmaps.close()
     with pytest.raises(StateError, match="ending"):
         bitmaps.counts(0, np.array([0, 64]))
 
 
-def test_the_end_waits_for_who_counts(opened: tuple[int, Bitmaps], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_waits_for_a_count_under_way(opened: tuple[int, Bitmaps], monkeypatch: pytest.MonkeyPatch) -> None:
     _, bitmaps = opened
     counting, go_on, order = threading.Event(), threading.Event(), []
 

@@ -213,7 +213,7 @@ def test_nothing_is_left_when_its_process_is_killed(disk: Device) -> None:
     wait_until(lambda: not gone & program_names().keys(), "the programs are gone")
 
 
-def test_what_this_machine_lacks_is_said_and_nothing_is_attached(disk: Device, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_right_is_named_and_nothing_is_attached(disk: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(MachineError, match="needs root"):
         BlockIo.attach(io_device(disk))
@@ -234,7 +234,7 @@ def test_a_program_that_the_kernel_refuses_is_a_sentence(disk: Device) -> None:
         )
 
 
-def test_a_kernel_whose_pages_are_not_understood_names_no_file_and_traces_all_the_same(
+def test_a_kernel_whose_pages_are_not_understood_names_no_file_and_still_traces(
     disk: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Such a kernel is simulated by the macro that its types would give."""

@@ -38,14 +38,14 @@ def test_an_error_in_the_answer_is_raised_with_the_reason_that_the_compiler_gave
         asked(monkeypatch, stdout=answer, stderr="a line\nx.c:1: error: no type\nthe end")
 
 
-def test_no_answer_is_an_error_with_the_last_words(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_answer_is_an_error_with_the_last_line_of_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MachineError, match=r"^compiling them failed: ImportError: nothing$"):
         asked(monkeypatch, returncode=1, stderr="Traceback\nImportError: nothing\n")
     with pytest.raises(MachineError, match=r"^compiling them failed: exit code 3$"):
         asked(monkeypatch, returncode=3, stdout="not JSON")
 
 
-def test_one_that_takes_too_long_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_takes_too_long_may_be_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     def late(*_: Any, **__: Any) -> None:
         raise subprocess.TimeoutExpired("python", 60)
 

@@ -50,7 +50,7 @@ def test_code_is_the_same_after_it_was_written_and_read() -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"functions": {"a": "!"}, "maps": []}', '{"functions": {}, "maps": [[1]]}']
 )
-def test_what_is_no_code_is_an_error_that_is_expected(text: str) -> None:
+def test_a_text_that_is_no_code_is_an_error_that_is_expected(text: str) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         Code.from_json(text)
 

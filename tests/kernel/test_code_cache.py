@@ -158,7 +158,7 @@ def test_the_oldest_make_room(folder: Path, library: Path, compiler: Compiler) -
 def test_two_that_make_room_at_once_do_not_disturb_each_other(
     folder: Path, library: Path, compiler: Compiler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What one of them has found is gone before it looks closer: the other one was quicker."""
+    """A file that one of them has found is gone before it looks closer: the other one was quicker."""
     monkeypatch.setattr(code_cache, "KEPT_FILES", 1)
     code_cache.code_for(TEXT, {"number": 1}, compiler, folder)
     gone = folder / "0-0.json"

@@ -13,7 +13,7 @@ from pydbt.kernel.syscalls import ProgramInfo
 
 @pytest.mark.parametrize("cpus", [1, 3])
 @pytest.mark.parametrize("value_bytes", [COUNTERS.itemsize, COUNTERS.itemsize + 4])
-def test_what_was_lost_is_the_same_by_itself_as_among_all_counts(
+def test_the_losses_are_the_same_read_alone_as_among_all_counts(
     cpus: int, value_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A value of a map is rounded up to 8 bytes for each CPU."""

@@ -73,7 +73,7 @@ def test_no_damage_of_an_image_raises_anything_else(tmp_path: Path, packed_by: s
             continue
 
 
-def test_what_has_no_end_or_never_comes_is_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_an_endless_device_and_a_huge_file_are_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe, large = tmp_path / "pipe", tmp_path / "large"
     os.mkfifo(pipe)
     for place in (pipe, Path("/dev/zero")):

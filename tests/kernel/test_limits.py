@@ -1,4 +1,4 @@
-"""What stands in the way of the programs is named: memory that a control group allows, the verifier, lockdown, the machine."""
+"""Each obstacle to the programs is named: memory that a control group allows, the verifier, lockdown, the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the verifier says of programs: its reason for a refusal, and how far the ones that it takes are from that."""
+"""The verdict of the verifier on programs: its reason for a refusal, and how far the ones that it takes are from that."""
 
 from __future__ import annotations
 

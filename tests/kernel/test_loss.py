@@ -1,4 +1,4 @@
-"""Data that does not fit is counted and flagged, and the bits are set all the same."""
+"""Data that does not fit is counted and flagged, and the bits are still set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who writes is told by what really was written: by the kernel's programs, on file systems of a loop device."""
+"""The writers are told by the bytes that were really written: by the kernel's programs, on file systems of a loop device."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def test_tar_is_told_with_its_files_on_xfs(tmp_path: Path) -> None:
         assert len(answer["files"]) == 51 and answer["files"][-1]["kind"] == "others"
 
 
-def test_more_files_than_the_table_has_rows_for_are_their_writers_all_the_same(
+def test_more_files_than_the_table_has_rows_for_still_count_for_their_writers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_SIZES", {"wr_rows": 64})
@@ -300,7 +300,7 @@ def test_under_load_direct_writes_are_of_their_process_and_shared_out_among_its_
         assert within(volume.of_file(first), 8 * MIB, 0.25) and within(volume.of_file(second), 8 * MIB, 0.25), answer
 
 
-def test_a_second_mapping_of_a_file_is_written_by_who_dirtied_the_page(tmp_path: Path) -> None:
+def test_pages_of_a_mapped_file_are_written_by_the_process_that_dirtied_them(tmp_path: Path) -> None:
     with watched(tmp_path, "xfs") as volume:
         file = volume.folder / "mapped"
         file.write_bytes(bytes(4 * MIB))

@@ -1,4 +1,4 @@
-"""Who writes, against what real programs say that they wrote: a minute of fio, several at once, and PostgreSQL."""
+"""The writers, compared with the output of real programs: a minute of fio, several at once, and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def compare_with_the_account(place: Path, name: str) -> None:
         assert volume.of(Kind.UNKNOWN) + volume.sums.unseen_bytes <= answer["captured_bytes"] // 10, answer
 
 
-def test_a_copy_of_a_tree_of_small_files_is_of_who_copied_it(tmp_path: Path) -> None:
+def test_a_copy_of_a_tree_of_small_files_is_of_the_process_that_copied_it(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for number in range(2000):

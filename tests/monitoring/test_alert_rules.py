@@ -36,7 +36,7 @@ def test_the_rules_are_valid() -> None:
 
 
 @pytest.mark.smoke
-def test_what_must_fire_fires_and_nothing_else(tmp_path: Path) -> None:
+def test_alerts_that_must_fire_fire_and_no_others(tmp_path: Path) -> None:
     done = outcome_of(RULES.read_text(), tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -50,7 +50,7 @@ def test_panels_do_not_overlap_and_each_has_a_number_of_its_own() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_it_can_be_imported_anywhere() -> None:
+def test_the_dashboard_can_be_imported_anywhere() -> None:
     """Neither an address nor a data source of one installation is in it."""
     text = BOARD.read_text()
     assert "http" not in text and board()["uid"] == "pydbt" and board()["version"] >= 1

@@ -73,7 +73,7 @@ def test_a_copy_that_got_the_journal_is_its_target_from_then_on_and_compared_as_
         assert primary.welcome.replica != replica and primary.welcome.state == "consistent"
 
 
-def test_one_that_is_served_is_inconsistent_until_all_of_it_was_compared(stopped, devices) -> None:
+def test_an_accepted_copy_that_is_served_is_inconsistent_until_all_of_it_was_compared(stopped, devices) -> None:
     _, copy = devices
     replica = load_record(stopped.state).replica
     names = []
@@ -102,7 +102,7 @@ def test_the_same_disk_is_known_by_each_of_its_names(stopped, devices) -> None:
     assert load_record(stopped.state).target == earlier
 
 
-def test_one_that_is_accepted_although_it_has_lost_a_name_is_its_target_from_then_on(stopped, devices) -> None:
+def test_a_device_that_is_accepted_although_it_has_lost_a_name_is_the_target_from_then_on(stopped, devices) -> None:
     first, _ = devices
     record = load_record(stopped.state)
     (stopped.state / TARGET_NAMES_NAME).unlink()

@@ -125,21 +125,21 @@ def test_a_primary_that_was_let_to_mount_is_not_forgotten(side: Side, how: str) 
     assert not (side.state / "gate-asked").exists(), "it is no replica any more"
 
 
-def test_it_ends_where_that_was_asked_for(side: Side) -> None:
+def test_the_secondary_ends_after_its_promotion_where_that_was_asked_for(side: Side) -> None:
     started = side.secondary("--until-promoted")
     done = side.run("promote", "data")
     assert done.code == 0 and "start 'controller secondary', or its unit, again" in done.output, done
     assert started.wait() == 0 and side.is_promoted, started.words()
 
 
-def test_it_ends_when_it_is_stopped_while_it_waits_for_the_promotion(side: Side) -> None:
+def test_the_secondary_ends_when_it_is_stopped_while_it_waits_for_the_promotion(side: Side) -> None:
     started = side.secondary()
     call(side.state, {"command": "promote"}, 30)
     until(lambda: not is_answering(side.state), "it has made way")
     assert started.terminate() == 0 and not side.is_promoted, started.words()
 
 
-def test_it_is_a_replica_again_when_the_promotion_was_given_up(
+def test_the_secondary_is_a_replica_again_when_the_promotion_was_given_up(
     side: Side, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(promoted, "_PATIENCE_S", 1.5)

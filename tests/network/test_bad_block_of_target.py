@@ -1,4 +1,4 @@
-"""One block of the target that cannot be written: it is named, all else goes on, and nothing is lost.
+"""One block of the target that cannot be written: it is named, everything else goes on, and nothing is lost.
 
 The replica is not usable until the target has it. A primary that cannot be told of single blocks is refused until then.
 """
@@ -245,7 +245,7 @@ def test_a_run_of_blocks_is_narrowed_and_a_first_copy_ends_without_the_bad_one(t
 
 @pytest.mark.variant
 def test_a_target_that_takes_it_while_nothing_runs_has_it_at_a_promotion(tmp_path: Path, disk: BadBlock) -> None:
-    """Also where nothing else is left to be applied: the operator has mended the disk, or copied it to another one."""
+    """Also where nothing else is left to be applied: the operator has repaired the disk, or copied it to another one."""
     with secondary_on(tmp_path, disk) as secondary:
         primary = KnowingPrimary(secondary.port)
         primary.synchronize([blocks_frame(1, {0: block("a")})], 1)
@@ -263,7 +263,7 @@ def test_a_target_that_takes_it_while_nothing_runs_has_it_at_a_promotion(tmp_pat
     assert disk.blocks(0, BAD) == [block("a"), block("b")]
 
 
-def test_what_another_replica_left_behind_is_never_written_to_the_target(tmp_path: Path, disk: BadBlock) -> None:
+def test_kept_blocks_of_another_replica_are_never_written_to_the_target(tmp_path: Path, disk: BadBlock) -> None:
     with secondary_on(tmp_path, disk) as secondary:
         with KnowingPrimary(secondary.port) as primary:
             primary.synchronize([blocks_frame(1, {BAD: block("a")})], 1)

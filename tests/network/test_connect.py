@@ -61,7 +61,7 @@ def test_to_listen_at_such_an_address_is_refused_in_one_sentence(no_ipv6: None) 
     assert not registry._is_own("::1")
 
 
-def test_whatever_ends_an_attempt_or_its_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_error_that_ends_an_attempt_or_its_connection_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the brain waits for the attempt for ever, and nobody connects again."""
     happened: list[Happening] = []
 

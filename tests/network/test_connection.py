@@ -179,7 +179,7 @@ def test_plain_tcp_needs_insecure_wherever_it_goes(host):
         check_plain_tcp(host, False)
 
 
-def test_a_socket_of_this_machine_needs_no_flag_because_the_kernel_tells_who_is_there():
+def test_a_socket_of_this_machine_needs_no_flag_because_the_kernel_names_the_peer():
     check_plain_tcp("unix:/run/x.sock", False)
 
 
@@ -190,7 +190,7 @@ def test_an_address_on_this_machine_is_a_path_and_is_written_as_it_was():
 
 
 @pytest.mark.parametrize("text", ["unix:", "unix:x.sock", "unix:./x", "unix:/a\nb", "unix:/" + "x" * 107])
-def test_what_is_no_path_of_a_socket_is_refused(text):
+def test_a_path_that_no_socket_can_have_is_refused(text):
     with pytest.raises(UsageError, match=r"unix:|longer"):
         parse_address(text)
 

@@ -35,7 +35,7 @@ def test_a_secondary_whose_file_system_shut_down_tells_it_and_lives(tmp_path: Pa
 
 
 @pytest.mark.parametrize("call", ["lseek", "fstat"])
-def test_whatever_a_target_is_asked_for_its_failure_has_one_sentence(
+def test_any_question_that_fails_on_a_failed_target_has_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     target = Target(str(image(tmp_path / "target.img", SIZE)))

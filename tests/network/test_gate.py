@@ -134,7 +134,7 @@ def test_a_promoted_side_shuts_the_gate_and_the_status_has_it(sides: Sides) -> N
     assert report is not None and (report.outcome, report.words) == ("shut", verdict.words)
 
 
-def test_one_promoted_of_several_shuts_it_although_another_is_silent(sides: Sides) -> None:
+def test_one_promoted_secondary_of_several_shuts_the_gate_although_another_is_silent(sides: Sides) -> None:
     sides.secondary()
     sides.says(sides.secondary(), welcome)
     sides.promoted(sides.secondary())
@@ -151,7 +151,7 @@ def test_silence_is_answered_as_was_chosen(sides: Sides) -> None:
     assert "cannot be reached" in verdict.words
 
 
-def test_one_that_is_promoted_while_the_gate_waits_shuts_it(sides: Sides) -> None:
+def test_a_secondary_that_is_promoted_while_the_gate_waits_shuts_the_gate(sides: Sides) -> None:
     address = sides.secondary()
     verdict = sides.ask(OnUnreachable(60), lambda at: sides.promoted(address) if at == 3 else None)
     assert verdict.outcome is GateOutcome.SHUT
@@ -174,9 +174,7 @@ def test_a_secondary_of_an_earlier_version_is_asked_by_a_greeting_that_it_knows(
         ("other-volume", GateOutcome.SILENT),
     ],
 )
-def test_a_side_of_an_earlier_version_that_refuses_is_taken_at_its_word(
-    sides: Sides, code: str, outcome: GateOutcome
-) -> None:
+def test_the_refusal_code_of_an_earlier_version_decides_the_gate(sides: Sides, code: str, outcome: GateOutcome) -> None:
     sides.says(sides.secondary(), lambda _: f.Refuse(code, "its words"))
     assert sides.ask(REFUSE).outcome is outcome
 
@@ -193,12 +191,14 @@ def test_a_primary_of_an_earlier_version_is_told_by_a_promoted_side_in_words_tha
 @pytest.mark.parametrize(
     "answer", [lambda _: replace(ROLE, replica="77" * 16), lambda hello: replace(welcome(hello), replica="77" * 16)]
 )
-def test_a_replica_of_another_name_has_no_say(sides: Sides, answer: Callable[[f.Hello], f.Frame]) -> None:
+def test_the_answer_of_a_replica_of_another_name_does_not_count(
+    sides: Sides, answer: Callable[[f.Hello], f.Frame]
+) -> None:
     sides.says(sides.secondary(), answer)
     assert sides.ask(REFUSE).outcome is GateOutcome.SILENT
 
 
-def test_what_is_no_secondary_counts_as_silence(sides: Sides) -> None:
+def test_a_program_that_is_no_secondary_counts_as_silence(sides: Sides) -> None:
     host, port = sides.secondary(tcp=True)
     web = socket.create_server((host, port))
 

@@ -37,7 +37,7 @@ def test_a_silent_secondary_is_an_unreachable_one(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("reset", [False, True])
 @pytest.mark.parametrize("tls", [False, True])
-def test_what_accepts_and_closes_at_once_may_be_a_proxy_before_a_secondary_that_starts(
+def test_a_peer_that_accepts_and_closes_at_once_may_be_a_proxy_before_a_starting_secondary(
     tmp_path: Path, tls: bool, reset: bool
 ) -> None:
     secure = None
@@ -59,7 +59,7 @@ def test_what_accepts_and_closes_at_once_may_be_a_proxy_before_a_secondary_that_
         thread.join(10)
 
 
-def test_what_speaks_something_else_is_no_secondary_however_long_it_is_waited_for() -> None:
+def test_a_peer_that_speaks_another_protocol_is_no_secondary_and_not_taken_for_a_silent_one() -> None:
     def serve() -> None:
         accepted = listener.accept()[0]
         accepted.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 8)

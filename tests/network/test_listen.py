@@ -49,7 +49,7 @@ def test_a_name_with_several_addresses_is_listened_at_at_all_of_them(monkeypatch
     assert not answers("127.0.0.1", port)
 
 
-def test_of_a_name_without_an_address_here_nothing_is_left_open(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_an_address_here_leaves_no_socket_open(monkeypatch: pytest.MonkeyPatch) -> None:
     """At a boot its card may come a moment later: a service has to try again, which it does not after wrong usage."""
     resolved(monkeypatch, "192.0.2.9", "192.0.2.10")
     with pytest.raises(

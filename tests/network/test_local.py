@@ -109,7 +109,7 @@ def test_a_socket_that_a_killed_process_left_is_replaced_and_a_living_one_is_not
         accepting.join(10)
 
 
-def test_what_is_no_socket_is_not_removed(place: Path) -> None:
+def test_a_file_that_is_no_socket_is_not_removed(place: Path) -> None:
     place.write_text("precious")
     with pytest.raises(UsageError, match="no socket"):
         listen(f"unix:{place}", 0)

@@ -28,7 +28,7 @@ def secure(path: Path, state: Path, *, reading: bool = False) -> Secure:
     return Secure(load_identity(path, reading=reading), PeerPin(state, None))
 
 
-def test_it_is_refused_where_a_primary_or_secondary_would_start_with_it(authority: Path) -> None:
+def test_a_read_only_identity_is_refused_where_a_primary_or_secondary_would_start_with_it(authority: Path) -> None:
     path = pki.issue(authority, "viewer", read_only=True)
     with pytest.raises(UsageError, match=r"may only read .* 'controller dashboard'"):
         load_identity(path)
@@ -38,7 +38,7 @@ def test_it_is_refused_where_a_primary_or_secondary_would_start_with_it(authorit
 
 
 @pytest.mark.parametrize("as_primary", [True, False])
-def test_a_peer_refuses_it_in_either_role(tmp_path: Path, authority: Path, as_primary: bool) -> None:
+def test_a_peer_refuses_a_read_only_identity_in_either_role(tmp_path: Path, authority: Path, as_primary: bool) -> None:
     """Also a peer of an earlier version: OpenSSL itself does not accept a certificate with a mark that nobody looks for."""
     viewer = secure(pki.issue(authority, "viewer", read_only=True), tmp_path / "v", reading=True)
     alpha = secure(pki.issue(authority, "alpha"), tmp_path / "a")
@@ -47,7 +47,7 @@ def test_a_peer_refuses_it_in_either_role(tmp_path: Path, authority: Path, as_pr
     assert isinstance(refusing, PeerError) and "may only read" in str(refusing)
 
 
-def test_openssl_alone_refuses_it(authority: Path) -> None:
+def test_openssl_alone_refuses_a_read_only_identity(authority: Path) -> None:
     """Without a line of this program: as every version does that was made before there were such identities."""
     path = pki.issue(authority, "viewer", read_only=True)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -69,7 +69,7 @@ def test_openssl_alone_refuses_it(authority: Path) -> None:
     assert isinstance(far, PeerError) and "unhandled critical extension" in str(far)
 
 
-def test_it_stays_what_it_is_when_it_is_renewed_and_gets_a_new_key_when_it_becomes_something_else(
+def test_a_read_only_identity_stays_read_only_when_renewed_and_gets_a_new_key_when_its_kind_changes(
     authority: Path,
 ) -> None:
     path = pki.issue(authority, "viewer", read_only=True)
@@ -84,7 +84,7 @@ def test_it_stays_what_it_is_when_it_is_renewed_and_gets_a_new_key_when_it_becom
 
 
 @pytest.mark.parametrize("role", ["primary", "secondary"])
-def test_neither_role_starts_with_it(
+def test_neither_role_starts_with_a_read_only_identity(
     tmp_path: Path, authority: Path, role: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = pki.issue(authority, "viewer", read_only=True)

@@ -107,7 +107,7 @@ def test_when_the_earlier_authority_has_ended_the_renewed_machines_go_on_and_the
     assert accepted(sides["beta"], sides["alpha"]) == ""
 
 
-def test_a_connection_of_before_goes_on_through_a_renewal(short: Path) -> None:
+def test_an_earlier_connection_goes_on_through_a_renewal(short: Path) -> None:
     alpha, beta = (machine(short, name) for name in NAMES)
     near, far = meet(alpha.client, beta.server)
     assert isinstance(near, TlsSocket) and isinstance(far, TlsSocket)
@@ -160,7 +160,7 @@ def test_a_revoked_identity_is_left_and_named(short: Path) -> None:
         ("for all to write", "not safe from other users"),
     ],
 )
-def test_what_cannot_be_renewed_is_one_sentence_and_nothing_is_changed(
+def test_a_renewal_that_is_impossible_is_one_sentence_and_nothing_is_changed(
     short: Path, tmp_path: Path, what: str, words: str
 ) -> None:
     other = tmp_path / "other"
@@ -209,7 +209,7 @@ def test_a_new_authority_takes_over_the_identities_with_their_keys(short: Path, 
     assert accepted(beta, alpha) == "", "the volume knows the key"
 
 
-def test_the_command_says_what_was_made_and_what_to_do_next(short: Path, tmp_path: Path) -> None:
+def test_the_command_names_the_files_that_it_made_and_the_next_step(short: Path, tmp_path: Path) -> None:
     def run(*words: object) -> str:
         done = CliRunner().invoke(pki_commands, list(map(str, words)), standalone_mode=False)
         assert done.exception is None, done

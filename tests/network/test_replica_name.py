@@ -55,6 +55,6 @@ def test_another_replica_is_sent_nothing_and_the_way_out_is_named() -> None:
     assert raised.value.code == "other-replica" and KNOWN in str(raised.value) and OTHER in str(raised.value)
 
 
-def test_a_refusal_without_words_is_a_sentence_all_the_same() -> None:
+def test_a_refusal_without_words_is_still_a_sentence() -> None:
     with pytest.raises(Refused, match="holds another volume: use its own primary"):
         answered(Refuse("other-volume", ""), "")

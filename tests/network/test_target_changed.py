@@ -1,4 +1,4 @@
-"""Whatever others do to a target, to its size or its content: it is not called consistent before all of it was compared."""
+"""A change of a target by others, of its size or its content: it is not called consistent before all of it was compared."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_without_a_change_it_goes_on_where_it_was(secondary, ended) -> None:
         assert name_and_state(secondary) == before
 
 
-def test_one_that_is_cut_short_is_refused_and_not_trusted_when_it_has_its_size_again(secondary) -> None:
+def test_a_target_that_is_cut_short_is_refused_and_not_trusted_when_it_has_its_size_again(secondary) -> None:
     before = name_and_state(secondary)
     secondary.stop()
     (secondary.state / "target").unlink()  # as from a version that left no mark
@@ -90,7 +90,7 @@ def test_one_that_is_cut_short_is_refused_and_not_trusted_when_it_has_its_size_a
         secondary.replay(promote=True)
 
 
-def test_one_that_is_cut_short_while_it_is_served_is_noticed_without_a_write(secondary) -> None:
+def test_a_target_that_is_cut_short_while_it_is_served_is_noticed_without_a_write(secondary) -> None:
     before = name_and_state(secondary)
     os.truncate(secondary.target, 4096)
     until(lambda: "was cut short" in secondary.words(), "it is noticed")

@@ -433,7 +433,7 @@ def test_a_list_of_revoked_keys_that_cannot_be_understood_is_named(authority, li
         load_identity(path)
 
 
-def test_a_key_that_cannot_be_revoked_is_said_in_one_sentence_with_what_there_is(authority, tmp_path):
+def test_a_name_without_an_identity_to_revoke_is_one_sentence_with_the_names_that_there_are(authority, tmp_path):
     with pytest.raises(UsageError, match=r"has no identity of 'nobody' .*: name the folder in which"):
         pki.revoke_key(authority, "nobody")
     for number in range(12):
@@ -453,7 +453,7 @@ NAMES = st.text(max_size=70) | st.text("ab.-_/9", max_size=70) | st.sampled_from
 
 @settings(max_examples=60, deadline=None)
 @given(NAMES)
-def test_whatever_the_name_one_file_is_made_or_one_sentence_said(name):
+def test_any_name_gives_one_file_or_one_sentence(name):
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made) / "pki"
         pki.make_authority(folder)

@@ -156,7 +156,7 @@ def test_a_secondary_that_nobody_can_accept_warns_at_its_start_and_of_each_that_
         assert "; this machine's identity expired at" in line
 
 
-def test_a_secondary_of_an_earlier_version_closes_without_a_word_and_that_is_said(
+def test_an_earlier_secondary_that_closes_without_a_reason_is_an_error_that_names_its_log(
     tmp_path: Path, authority: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tls, "_turn_away", lambda peer, found: None)

@@ -1,4 +1,4 @@
-"""What a package installs beside the program, made once for all tests of this folder."""
+"""The files that a package installs beside the program, made once for all tests of this folder."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def test_lintian_has_nothing_to_say(tmp_path: Path) -> None:
 
 
 @pytest.mark.smoke
-def test_it_needs_the_libraries_that_the_program_needs() -> None:
+def test_the_package_needs_the_libraries_that_the_program_needs() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = {"python3-bpfcc": of_control("Depends")["python3-bpfcc"], "python3": project["requires-python"][2:]}
     for entry in project["dependencies"]:
@@ -172,7 +172,7 @@ def test_the_machines_of_the_tests_have_the_libraries_of_the_package() -> None:
 
 
 @pytest.mark.smoke
-def test_what_it_is_built_with_is_installed_for_the_tests() -> None:
+def test_the_build_dependencies_are_those_that_are_installed_for_the_tests() -> None:
     done = subprocess.run([ROOT / "scripts/setup", "--build-packages"], capture_output=True, text=True, check=True)
     provided = {"debhelper-compat": "debhelper", "dh-sequence-installsysusers": "debhelper"}
     provided["dh-sequence-python3"] = "dh-python"

@@ -59,7 +59,7 @@ def running_secondary(root: Root) -> Iterator[str]:
         root.run("controller", "down", "--state", STATE, check=False)
 
 
-def test_it_runs_and_a_purge_leaves_nothing(root: Root) -> None:
+def test_the_installed_package_runs_and_a_purge_leaves_nothing(root: Root) -> None:
     before = root.files()
     install(root)
     version = field(built(), "Version").partition("+")[0].partition("-")[0]

@@ -1,4 +1,4 @@
-"""What a package installs beside the program is made by one command, the same each time, with the program's libraries alone."""
+"""Files that a package adds to the program are made by one command, the same each time, with the program's libraries alone."""
 
 from __future__ import annotations
 

@@ -365,9 +365,7 @@ def test_the_hook_of_a_new_kernel_compiles_for_it_where_programs_were_compiled_b
     root.run("env", "code=0", "/tmp/hook")
     assert calls(root) == [f"controller compile --image {new[1]}", f"controller compile --kernel {new[0]}"]
     failed = root.run("env", "code=3", "said=controller: no headers", "/tmp/hook", *new)
-    assert "compiled at its first start: controller: no headers" in failed.output, (
-        "the kernel is installed all the same"
-    )
+    assert "compiled at its first start: controller: no headers" in failed.output, "the kernel is still installed"
     root.path("usr/bin/controller").unlink()
     root.run("/tmp/hook", *new)
 

@@ -46,7 +46,7 @@ def test_there_is_a_page_for_every_command_and_every_kind_of_file_and_no_other(g
 
 
 @EVERY
-def test_mandoc_and_man_format_a_page_without_a_word(name: str, generated: Path) -> None:
+def test_mandoc_and_man_format_a_page_without_a_warning(name: str, generated: Path) -> None:
     page = generated / "man" / name
     linted = subprocess.run(["mandoc", "-Tlint", page], capture_output=True, text=True, timeout=60)
     assert linted.returncode == 0 and not linted.stdout + linted.stderr, linted.stdout

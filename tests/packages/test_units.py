@@ -50,7 +50,7 @@ def settings_of(unit: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_systemd_takes_it_without_a_word(role: str, tmp_path: Path) -> None:
+def test_systemd_takes_the_unit_without_a_warning(role: str, tmp_path: Path) -> None:
     unit = tmp_path / path_of(role).name
     unit.write_text(path_of(role).read_text().replace("ExecStart=controller", "ExecStart=true"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
@@ -59,7 +59,7 @@ def test_systemd_takes_it_without_a_word(role: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_it_runs_the_command_of_its_role_by_the_volumes_name(role: str) -> None:
+def test_the_unit_runs_the_command_of_its_role_by_the_volumes_name(role: str) -> None:
     found = settings(role)
     assert found["ExecStart"] == [f"controller {role} %i"] and found["Type"] == ["notify"]
     assert found["AssertPathExists"] == ["/etc/pydbt/volumes/%i.toml"]
@@ -72,7 +72,7 @@ def test_the_service_sees_the_machines_own_mounts_and_devices(role: str) -> None
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_it_has_the_capabilities_that_the_program_keeps_and_no_more(role: str) -> None:
+def test_the_unit_has_the_capabilities_that_the_program_keeps_and_no_more(role: str) -> None:
     bounds = {name for line in settings(role)["CapabilityBoundingSet"] for name in line.split()}
     assert bounds == {f"CAP_{capability.name}" for capability in PRIMARY_KEEPS} | NEEDED_AT_A_START
 
@@ -88,7 +88,7 @@ def test_restarts_are_apart_and_end_where_they_change_nothing(role: str) -> None
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_it_starts_programs_of_the_smallest_system_alone(role: str) -> None:
+def test_the_unit_starts_only_programs_that_the_smallest_system_has(role: str) -> None:
     """/bin/kill is of procps, which a small system does not have."""
     assert settings(role)["ExecReload"] == ['/bin/sh -c "kill -HUP $MAINPID"']
 
@@ -142,14 +142,14 @@ DASHBOARD = UNITS / "pydbt-dashboard.service"
 SOCKET = UNITS / "pydbt-dashboard.socket"
 
 
-def test_the_dashboard_s_unit_is_taken_by_systemd_without_a_word(tmp_path: Path) -> None:
+def test_the_dashboards_unit_is_taken_by_systemd_without_a_warning(tmp_path: Path) -> None:
     unit = tmp_path / DASHBOARD.name
     unit.write_text(DASHBOARD.read_text().replace("ExecStart=controller", "ExecStart=true"))
     done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and "pydbt" not in done.stdout + done.stderr, done.stderr
 
 
-def test_the_dashboard_s_socket_is_taken_by_systemd_without_a_word_and_is_where_the_program_listens(
+def test_the_dashboards_socket_is_taken_by_systemd_without_a_warning_and_is_where_the_program_listens(
     tmp_path: Path,
 ) -> None:
     for unit in (DASHBOARD, SOCKET):

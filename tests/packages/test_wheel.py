@@ -114,7 +114,9 @@ def of_debian(debians_own: Path, *paths: Path) -> dict[str, str]:
     return environment
 
 
-def test_it_replicates_with_debian_s_own_python_packages(installed: Path, debians_own: Path, tmp_path: Path) -> None:
+def test_the_installed_program_replicates_with_debians_own_python_packages(
+    installed: Path, debians_own: Path, tmp_path: Path
+) -> None:
     replicates(["/usr/bin/python3"], of_debian(debians_own, installed), tmp_path)
 
 

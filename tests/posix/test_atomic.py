@@ -15,7 +15,9 @@ class Killed(BaseException):
     """In the place of a signal."""
 
 
-def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_that_a_killed_write_left_is_removed_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     kept = tmp_path / "volume.json"
     replace_file(kept, b"before")
 

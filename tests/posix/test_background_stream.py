@@ -1,4 +1,4 @@
-"""Whoever writes to the stream neither waits nor fails, whatever becomes of those who read; what is missing is told."""
+"""A writer to the stream neither waits nor fails, whatever happens to its readers; missing lines are told."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_a_program_has_its_environment_and_nothing_else_of_this_process(tmp_path
         ("trap '' TERM; while :; do sleep 1; done", f"it was killed after {SOON_S:g} s"),
     ],
 )
-def test_how_a_program_ends_is_told(tmp_path: Path, text: str, words: str) -> None:
+def test_the_end_of_a_program_is_told_with_its_cause(tmp_path: Path, text: str, words: str) -> None:
     assert run(program(tmp_path, text), SOON_S if "sleep" in text else LONG_S)[0] == words
 
 
@@ -74,7 +74,7 @@ def test_a_program_that_cannot_be_started_is_told(command: str) -> None:
     assert run(command)[0].startswith("it cannot be started: ")
 
 
-def test_what_it_prints_is_bounded_and_has_no_control_characters(tmp_path: Path) -> None:
+def test_the_output_of_a_program_is_bounded_and_has_no_control_characters(tmp_path: Path) -> None:
     told, lines = run(program(tmp_path, "printf 'a\\033[2Jb\\nno end'"))
     assert (told, lines) == ("", ["a\\x1b[2Jb", "no end"])
     told, lines = run(program(tmp_path, "seq 1 100000"))
@@ -83,7 +83,7 @@ def test_what_it_prints_is_bounded_and_has_no_control_characters(tmp_path: Path)
     assert told == "" and sum(map(len, lines)) < 8 * OUTPUT_BYTES_MAX
 
 
-def test_one_that_prints_without_end_is_killed_at_its_time(tmp_path: Path) -> None:
+def test_a_program_that_prints_without_end_is_killed_at_its_time(tmp_path: Path) -> None:
     told, lines = run(program(tmp_path, "exec cat /dev/zero"), SOON_S)
     assert "it was killed after" in told and len(lines) <= LINES_MAX + 1
 
@@ -97,7 +97,7 @@ FORKS = {
 
 @pytest.mark.parametrize("text", FORKS.values(), ids=FORKS)
 @pytest.mark.parametrize("hangs", [False, True])
-def test_what_it_leaves_behind_is_killed(tmp_path: Path, text: str, hangs: bool) -> None:
+def test_processes_that_a_program_leaves_behind_are_killed(tmp_path: Path, text: str, hangs: bool) -> None:
     told, lines = run(
         program(tmp_path, f"{text}\n{'exec sleep 1000' if hangs else 'exit 0'}"), 1.5 if hangs else LONG_S
     )
@@ -107,7 +107,7 @@ def test_what_it_leaves_behind_is_killed(tmp_path: Path, text: str, hangs: bool)
 
 
 @pytest.mark.parametrize(("count", "words"), [(30, "it was killed after 3 s"), (90, "it had more than 64 processes")])
-def test_one_that_forks_is_ended_with_all_its_children(tmp_path: Path, count: int, words: str) -> None:
+def test_a_program_that_forks_is_ended_with_all_its_children(tmp_path: Path, count: int, words: str) -> None:
     text = (
         f"import os, time\nfor _ in range({count}):\n    if not os.fork():\n        os.setsid()\n        time.sleep(1000)\n"
         "time.sleep(1000)"
@@ -129,7 +129,7 @@ def _with_environment(text: bytes) -> list[str]:
     return found
 
 
-def test_it_is_killed_when_the_controller_ends(tmp_path: Path) -> None:
+def test_a_program_is_killed_when_the_controller_ends(tmp_path: Path) -> None:
     stop = threading.Event()
     told: list[str] = []
     command = program(tmp_path, "echo begun; exec sleep 1000")

@@ -48,7 +48,7 @@ class Serving:
 NUMBER = os.stat("/dev/null").st_rdev
 
 
-def test_who_asks_for_the_device_gets_the_same_open_file(tmp_path: Path, wake: tuple[int, int]) -> None:
+def test_every_question_for_the_device_gets_the_same_open_file(tmp_path: Path, wake: tuple[int, int]) -> None:
     serving = Serving(tmp_path, wake)
     try:
         first, second = take_held(NUMBER, tmp_path), take_held(NUMBER, tmp_path)

@@ -1,4 +1,4 @@
-"""What another user made, or may change, is not used as if it were this program's own."""
+"""A file that another user made, or may change, is not used as if it were this program's own."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def test_a_folder_of_this_user_alone_is_safe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o702, 0o1777])
-def test_a_folder_that_others_may_write_to_is_not(tmp_path: Path, mode: int) -> None:
+def test_a_folder_that_others_may_write_to_is_not_safe(tmp_path: Path, mode: int) -> None:
     place = tmp_path / "state"
     place.mkdir()
     place.chmod(mode)
     assert "chmod go-w" in folder_intruder(place)
 
 
-def test_a_folder_of_another_user_is_not_unless_that_one_called_by_sudo(
+def test_a_folder_of_another_user_is_not_safe_unless_that_user_called_by_sudo(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "state"
@@ -56,7 +56,7 @@ def test_a_folder_of_another_user_is_not_unless_that_one_called_by_sudo(
     assert folder_intruder(place) == ""
 
 
-def test_nor_is_one_that_another_user_could_exchange(tmp_path: Path) -> None:
+def test_a_folder_that_another_user_could_exchange_is_not_safe(tmp_path: Path) -> None:
     parent = tmp_path / "parent"
     place = parent / "state"
     place.mkdir(parents=True, mode=0o700)
@@ -69,7 +69,7 @@ def test_nor_is_one_that_another_user_could_exchange(tmp_path: Path) -> None:
     assert folder_intruder(place) == ""
 
 
-def test_nor_is_one_behind_another_user_s_link(tmp_path: Path) -> None:
+def test_a_folder_behind_another_users_link_is_not_safe(tmp_path: Path) -> None:
     shared, place = tmp_path / "shared", tmp_path / "state"
     shared.mkdir(mode=0o777)
     shared.chmod(0o1777)
@@ -90,7 +90,7 @@ def _shared_by_group(tmp_path: Path, group: int, owner: int = 0) -> Path:
     return shared
 
 
-def test_nor_is_one_below_a_folder_to_which_a_group_may_write(tmp_path: Path) -> None:
+def test_a_folder_below_one_to_which_a_group_may_write_is_not_safe(tmp_path: Path) -> None:
     shared = _shared_by_group(tmp_path, grp.getgrnam("staff").gr_gid)
     wrong = folder_intruder(shared / "state")
     assert "its group staff" in wrong and f"chmod g-w {shared}'" in wrong and "elsewhere" in wrong

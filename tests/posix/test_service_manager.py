@@ -40,7 +40,7 @@ def environment_of(place: object, **more: str) -> dict[str, str]:
     return {"NOTIFY_SOCKET": str(place), "HOME": "/root", **more}
 
 
-def test_it_hears_of_the_start_and_of_the_end(place: Path, heard: socket.socket) -> None:
+def test_the_service_manager_hears_of_the_start_and_of_the_end(place: Path, heard: socket.socket) -> None:
     manager = ServiceManager.that_started_us(environment_of(place))
     manager.ready("tracked")
     manager.sign_of_life()

@@ -1,4 +1,4 @@
-"""Stories of what befalls a stream at one short moment, which worlds drawn at random seldom meet; see ``directed``."""
+"""Stories of faults in a stream at one short moment, which worlds drawn at random seldom meet; see ``directed``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stories made by hand have in common: the steps of a cluster of ``tests.simulation.world``."""
+"""The common part of the stories made by hand: the steps of a cluster of ``tests.simulation.world``."""
 
 from __future__ import annotations
 

@@ -87,7 +87,9 @@ def play(world: Midway) -> None:
 @pytest.mark.parametrize("reconnect", [False, True], ids=["one connection", "another connection in between"])
 @pytest.mark.parametrize("digests", [False, True], ids=["copied", "compared first"])
 @pytest.mark.parametrize("stage", [False, True], ids=["in place", "staged"])
-def test_it_is_noticed_and_compared_and_nothing_is_called_in_sync_that_differs(stage, digests, reconnect):
+def test_a_secondary_that_was_put_back_is_noticed_and_compared_and_no_difference_is_called_in_sync(
+    stage, digests, reconnect
+):
     happened = 0
     for seed in SEEDS:
         world = midway(seed, stage, digests, reconnect)

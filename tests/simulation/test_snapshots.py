@@ -124,7 +124,7 @@ def test_snapshots_that_always_overflow_give_no_image_and_the_status_says_why():
 
 
 @pytest.mark.parametrize("seed", short(3, *range(6)))
-def test_it_is_not_called_in_sync_while_anything_written_is_not_in_an_image(seed):
+def test_the_replica_is_not_called_in_sync_while_a_write_is_not_in_an_image(seed):
     cluster = SnapshotCluster(seed, CALM, Holding("snapshot" if seed % 2 else "freeze"), interval_s=0.3)
     for _ in range(400):
         run(cluster, 1, rate=1.5)

@@ -1,4 +1,4 @@
-"""Verification while writes go on: it finds exactly what was changed behind everybody's back, and never cries wolf."""
+"""Verification while writes go on: it finds exactly the blocks that were corrupted, and reports no false difference."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_to_a_secondary_that_compares_nothing_a_repair_copies_everything_and_ans
 
 @pytest.mark.parametrize("seed", short(4, *range(12)))
 @WORLDS
-def test_a_verification_under_writes_and_outages_never_cries_wolf(seed, faults):
+def test_a_verification_under_writes_and_outages_finds_no_false_difference(seed, faults):
     cluster = in_sync(seed, faults)
     verify(cluster, repair=False)
     run(cluster, 200, rate=3)
@@ -92,7 +92,7 @@ def test_blocks_that_are_written_again_and_again_while_they_are_compared_are_not
 
 
 @pytest.mark.parametrize("seed", short(4, *range(12)))
-def test_a_quiet_volume_shows_exactly_the_blocks_that_were_changed_behind_its_back_and_they_are_settled(seed):
+def test_a_verification_of_a_quiet_volume_finds_exactly_the_corrupted_blocks_and_they_are_settled(seed):
     cluster = in_sync(seed, CALM)
     blocks = corrupt(cluster, 5)
     cluster.check_prefix = lambda: None  # its history is broken, that is the point
@@ -180,7 +180,7 @@ def test_a_taint_that_comes_up_during_a_verification_is_not_answered_by_it(seed,
     assert not cluster.brain.state.taints
 
 
-def test_one_that_is_cut_off_can_go_on_behind_everything_it_had_looked_at():
+def test_a_verification_that_is_cut_off_can_go_on_behind_everything_that_it_had_compared():
     cluster = in_sync(1, CALM)
     verify(cluster, repair=False)
     assert cluster.brain.verifier.resume_block() == 0
@@ -231,7 +231,7 @@ def test_an_outage_during_a_verification_neither_repairs_what_differs_nor_answer
 
 
 @pytest.mark.parametrize("seed", short(2, *range(4)))
-def test_what_the_link_has_not_taken_yet_is_not_called_different(seed):
+def test_a_write_that_the_link_has_not_taken_yet_is_not_called_a_difference(seed):
     cluster = in_sync(seed, CALM)
     cluster.feed(ev.Outbound(1 << 30, 0))
     for block in range(20):
@@ -270,7 +270,7 @@ def test_with_a_rate_limit_no_more_is_read_in_any_second_than_was_asked_for_and_
     assert max(size for _, size in reads) <= max(rate // 16, 1 << 20)
 
 
-def test_what_was_read_is_not_kept_in_memory_while_the_secondary_compares():
+def test_data_that_was_read_is_not_kept_in_memory_while_the_secondary_compares():
     cluster = in_sync(3, CALM)
     offered = []
     right = cluster.carry_out

@@ -1,4 +1,4 @@
-"""Power losses of a primary over a disk with a volatile cache: what the remembered era and its map name is all that differs."""
+"""Power losses of a primary over a disk with a volatile cache: every block that differs is in the remembered era or its map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of blocks that the target does not take comes back as it was, or is refused by the file's name."""
+"""The kept data of blocks that the target does not take comes back as it was, or is refused by the file's name."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def saved(folder: Path) -> BadBlocks:
     return blocks
 
 
-def test_they_come_back_as_they_were(tmp_path: Path) -> None:
+def test_kept_blocks_come_back_as_they_were(tmp_path: Path) -> None:
     blocks = saved(tmp_path)
     again = load_bad_blocks(tmp_path, SIZE, SAYS)
     assert again.kept == blocks.kept and again.to_try() == [2, 9] and not again.unsaved
@@ -36,7 +36,7 @@ def test_they_come_back_as_they_were(tmp_path: Path) -> None:
     assert not len(load_bad_blocks(tmp_path, SIZE, SAYS)), "the file stays, and says that there are none"
 
 
-def test_without_any_there_is_no_file(tmp_path: Path) -> None:
+def test_no_file_is_written_without_kept_blocks(tmp_path: Path) -> None:
     save_bad_blocks(tmp_path, BadBlocks(SIZE), 8)
     assert not list(tmp_path.iterdir()) and not len(load_bad_blocks(tmp_path, SIZE, RECORD))
 

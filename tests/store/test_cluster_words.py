@@ -18,7 +18,7 @@ from pydbt.store.cluster_words import (
 FOUND = ClusterWords("run 'controller cluster rejoin data' on this node", "2026-01-02T16:18:58+00:00")
 
 
-def test_it_is_told_in_this_boot_and_in_no_other(tmp_path: Path) -> None:
+def test_the_reason_of_the_cluster_is_told_in_this_boot_and_in_no_other(tmp_path: Path) -> None:
     save_cluster_words(tmp_path, FOUND)
     assert load_cluster_words(tmp_path) == FOUND
     assert cluster_part(tmp_path) == {"cluster": {"words": FOUND.words, "told": FOUND.told}}
@@ -27,7 +27,7 @@ def test_it_is_told_in_this_boot_and_in_no_other(tmp_path: Path) -> None:
     assert load_cluster_words(tmp_path) is None and cluster_part(tmp_path) == {}
 
 
-def test_no_words_are_nothing(tmp_path: Path) -> None:
+def test_an_empty_reason_of_the_cluster_is_none(tmp_path: Path) -> None:
     save_cluster_words(tmp_path, ClusterWords("", FOUND.told))
     assert load_cluster_words(tmp_path) is None
 

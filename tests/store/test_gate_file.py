@@ -1,4 +1,4 @@
-"""What the gate found is for the status of this boot alone; a file that tells nothing is none."""
+"""The answer of the gate is for the status of this boot alone; a file that tells nothing is none."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RECORD = GateRecord("shut", "10.0.0.2:7790: it was promoted", "2026-01-02T16:18:
 SAMPLE = Path(__file__).parents[1] / "samples/gate-v1.json"
 
 
-def test_it_is_told_in_the_boot_in_which_it_was_asked_and_in_no_other(tmp_path: Path) -> None:
+def test_the_answer_of_the_gate_is_told_in_the_boot_in_which_it_was_asked_and_in_no_other(tmp_path: Path) -> None:
     save_gate(tmp_path, RECORD)
     assert load_gate(tmp_path, "boot-1") == RECORD
     assert load_gate(tmp_path, "boot-2") is None

@@ -57,7 +57,7 @@ def test_a_new_era_takes_the_place_of_the_last_one_with_its_map_at_once(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["era.map"]
 
 
-def test_what_is_forgotten_while_it_is_saved_does_not_come_back(tmp_path: Path) -> None:
+def test_an_era_that_is_forgotten_while_it_is_saved_does_not_come_back(tmp_path: Path) -> None:
     path = tmp_path / "era.map"
     keeper = IntentKeeper(path)
     before = keeper.forgotten

@@ -170,7 +170,7 @@ def test_a_small_disk_that_the_journal_fits_is_used_to_its_limit(tmp_path, monke
     journal.start(0, 0, 1)
     assert journal.room_bytes() > 0 and journal.append([stream(1)])
     disk.f_bavail = disk.f_bfree = 17 * MIB // 4096
-    assert journal.room_bytes() < 16 * MIB, "something is left to others all the same"
+    assert journal.room_bytes() < 16 * MIB, "some room is still left to others"
     journal.close()
 
 

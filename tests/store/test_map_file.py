@@ -93,7 +93,7 @@ def test_every_truncated_and_every_changed_byte_is_noticed(tmp_path: Path) -> No
             load_map(path)
 
 
-def test_what_lies_behind_the_last_whole_change_was_cut_off_and_does_not_count(tmp_path: Path) -> None:
+def test_bytes_behind_the_last_whole_change_do_not_count(tmp_path: Path) -> None:
     path = tmp_path / "dirty.map"
     whole, maps = changed_twice(path)
     path.write_bytes(whole + whole[-8192:])

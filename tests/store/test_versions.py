@@ -96,7 +96,7 @@ def test_a_newer_program_s_file_is_refused_by_its_version_with_the_way_back(
 
 
 @pytest.mark.parametrize(("write", "load", "name", "version"), [file[:4] for file in FILES[:2]])
-def test_also_when_it_has_entries_that_this_program_does_not_know(
+def test_a_newer_file_with_unknown_entries_is_refused_by_its_version_too(
     tmp_path: Path, write: Writer, load: Loader, name: str, version: int
 ) -> None:
     write(tmp_path, version=version + 1, room_for="something else")

@@ -74,7 +74,7 @@ class PlainDisk:
 
 @dataclass(slots=True)
 class _Pending:
-    """A write that is not flushed: where, what, and what was there before. ``sure`` ones are on the platter all the same."""
+    """A write that is not flushed: where, what, and what was there before. ``sure`` ones are on the platter nevertheless."""
 
     offset: int
     length: int

@@ -1,4 +1,4 @@
-"""What a power cut leaves of a disk with a write cache, and what the log of a device says: the tests' own instruments"""
+"""A disk with a write cache after a power cut, and the log of a device: the tests' own instruments"""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def pages(disk, *numbers):
     return [data[number * 4096] for number in numbers]
 
 
-def test_what_was_flushed_or_written_with_fua_survives_a_power_cut(disk):
+def test_data_that_was_flushed_or_written_with_fua_survives_a_power_cut(disk):
     qemu_io(
         disk,
         "write -P 1 0 4096",
@@ -58,7 +58,7 @@ def test_what_was_flushed_or_written_with_fua_survives_a_power_cut(disk):
         assert disk.path.read_bytes()[8192 + 512] == 3
 
 
-def test_what_was_not_flushed_is_sometimes_there_sometimes_not_and_sometimes_torn(disk):
+def test_a_write_that_was_not_flushed_is_sometimes_there_sometimes_not_and_sometimes_torn(disk):
     seen = set()
     for seed in range(60):
         qemu_io(disk, "write -z 0 64k", "flush", "write -P 1 0 4096", "write -P 2 4096 4096")
@@ -129,6 +129,6 @@ def test_a_log_is_replayed_to_its_marks(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [{"magic": 1}, {"version": 2}, {"count": 2}])
-def test_what_is_no_whole_log_is_refused(tmp_path, wrong):
+def test_a_log_that_is_damaged_or_incomplete_is_refused(tmp_path, wrong):
     with pytest.raises(ValueError):
         list(WriteLog(log_file(tmp_path / "log", (0, 1, 0, bytes(512)), **wrong)))

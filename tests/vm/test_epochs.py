@@ -37,12 +37,12 @@ CHOSEN: dict[str, tuple[str, ...]] = {
             "though_the_volume_is_gone",
             "cannot_be_made",
             "somebody_else_changed",
-            "somebody_chose",
+            "chosen_readahead",
             "whatever_its_state_directory",
             "cannot_serve",
         ),
     ),
-    "test_layer": long("a_layer_gives_a_raw_disk", "what_is_in_use", "layer_with_eras", "suspended_layer"),
+    "test_layer": long("a_layer_gives_a_raw_disk", "device_in_use", "layer_with_eras", "suspended_layer"),
 }
 
 
@@ -61,7 +61,7 @@ def names_in(files: tuple[str, ...]) -> list[str]:
     [pytest.param(files, marks=pytest.mark.timeout(TIMEOUT_S * len(names_in(files)))) for files in RUNS],
     ids="-".join,
 )
-def test_in_a_machine(machines: Pair, files: tuple[str, ...]):
+def test_the_tests_of_epochs_pass_in_a_machine_with_device_mapper(machines: Pair, files: tuple[str, ...]):
     names = names_in(files)
     plain = " or ".join(f"({name.replace('[', ' and ').replace(']', '')})" for name in names)
     options = f"-p no:cacheprovider --basetemp=/var/tmp/tests -o timeout={TIMEOUT_S} -q --tb=short --durations=0"

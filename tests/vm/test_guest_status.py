@@ -31,13 +31,13 @@ def asked(tmp_path):
         yield looks
 
 
-def test_it_waits_until_the_status_has_the_values_and_prints_it(tmp_path, asked):
+def test_the_program_waits_until_the_status_has_the_values_and_prints_it(tmp_path, asked):
     done = wait_in(tmp_path, 60, mode="normal")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"mode": "normal"}), done
     assert asked == ["status"] * 3
 
 
-def test_what_never_comes_ends_with_the_last_status_and_code_1(tmp_path, asked):
+def test_a_status_that_never_comes_ends_the_wait_with_the_last_status_and_code_1(tmp_path, asked):
     done = wait_in(tmp_path, 0, mode="unsynchronized")
     assert (done.returncode, json.loads(done.stdout)) == (1, {"mode": "resynchronization"}), done
 

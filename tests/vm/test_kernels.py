@@ -28,7 +28,7 @@ def machines_of_a_line(request: pytest.FixtureRequest) -> Iterator[tuple[str, Pa
 
 
 @pytest.mark.timeout(2400)
-def test_a_mounted_volume_under_load_is_replicated_without_a_doubt(machines_of_a_line, chance):
+def test_a_mounted_volume_under_load_is_replicated_with_no_block_in_doubt(machines_of_a_line, chance):
     line, machines = machines_of_a_line
     site = Site(machines, make_volume(machines.primary, "disk"))
     site.make_filesystem("ext4")

@@ -36,12 +36,12 @@ def test_each_kind_is_known_by_its_word():
         ("qemu", "/tmp/config", "qemu has its own"),
     ],
 )
-def test_what_is_no_pair_of_machines_is_refused_with_what_was_expected(text, config, said):
+def test_a_text_that_names_no_pair_of_machines_is_refused_with_what_was_expected(text, config, said):
     with pytest.raises(ValueError, match=said):
         parse(text, config)
 
 
-def test_without_a_word_the_machines_are_qemu_s(monkeypatch):
+def test_the_machines_are_those_of_qemu_without_an_option(monkeypatch):
     monkeypatch.delenv(kinds.ON, raising=False)
     monkeypatch.delenv(kinds.SSH_CONFIG, raising=False)
     assert kinds.chosen() == Kind("qemu")
@@ -113,7 +113,7 @@ def test_the_link_is_the_first_network_that_both_are_in_with_different_addresses
 
 
 @pytest.mark.parametrize("action", ["boot", "power_cut", "shut_down", "freeze", "thaw"])
-def test_what_a_machine_over_ssh_cannot_do_is_one_sentence(action, tmp_path):
+def test_an_action_that_a_machine_over_ssh_cannot_do_is_one_sentence(action, tmp_path):
     machine = SshMachine("primary", 1, "alpha", "", tmp_path)
     with pytest.raises(MachineFailure, match=r"^primary \(alpha\): it.*: use --on qemu$"):
         getattr(machine, action)()

@@ -30,7 +30,7 @@ def test_two_machines_with_an_empty_disk_each_reach_each_other(machines):
 
 
 @needs(Ability.EMULATOR)
-def test_they_have_the_suite_s_kernel_and_reach_nothing_else(machines):
+def test_the_machines_have_the_kernel_of_the_suite_and_reach_nothing_else(machines):
     for ours in machines.both:
         assert ours.run("uname -r").output.startswith({"bookworm": "6.1.", "trixie": "6.12."}[chosen_suite()])
         assert ours.run("hostname").output.strip() == ours.name
@@ -39,15 +39,15 @@ def test_they_have_the_suite_s_kernel_and_reach_nothing_else(machines):
             assert ours.run(f"timeout 5 bash -c '{through}'", check=False).code
 
 
-def test_a_cut_cable_lets_nothing_through_until_it_is_mended(machines):
+def test_a_cut_cable_lets_nothing_through_until_it_is_connected_again(machines):
     machines.cut_link()
     assert machines.primary.run(f"ping -c 1 -W 2 {machines.secondary.address}", check=False).code
     machines.mend_link()
     reached = f"ping -c 1 -W 2 {machines.secondary.address}"
-    wait_until(lambda: not machines.primary.run(reached, check=False).code, "the cable is mended", 60)
+    wait_until(lambda: not machines.primary.run(reached, check=False).code, "the cable is connected again", 60)
 
 
-def test_what_is_put_into_a_machine_comes_back_the_same(machines, tmp_path):
+def test_a_file_that_is_put_into_a_machine_comes_back_the_same(machines, tmp_path):
     (tmp_path / "here").write_bytes(bytes(range(256)) * 1000)
     machines.primary.put(tmp_path / "here", "/root/there")
     machines.primary.get("/root/there", tmp_path / "back")

@@ -13,7 +13,7 @@ from tests.vm.site import MOUNT
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("mkfs", ["mkfs.ext4 -q -F -E lazy_itable_init=0,lazy_journal_init=0", "mkfs.xfs -q -f"])
-def test_what_two_programs_wrote_is_told_by_process_and_each_io_has_its_latency(machines, mkfs, tmp_path):
+def test_the_bytes_of_two_writers_are_told_by_process_and_each_io_has_its_latency(machines, mkfs, tmp_path):
     machine = machines.primary
     program = f"cd {TREE} && .venv/bin/python -m tests.vm.guest_observe {machine.device('data')} '{mkfs}' {MOUNT}"
     try:

@@ -71,7 +71,7 @@ def test_a_command_runs_there_and_its_end_is_told(machine, tmp_path):
         near.run("sleep 60", timeout=1)
 
 
-def test_whoever_is_not_root_gets_there_by_sudo_with_the_same_words(machine, tmp_path):
+def test_a_user_other_than_root_runs_the_same_words_through_sudo(machine, tmp_path):
     user = machine("user")
     user.until_up()
     assert user.run("""printf '%s|' "a b" '$HOME'; id -u""").output == "a b|$HOME|0\n"
@@ -103,7 +103,7 @@ def reaches(cable) -> bool:
 
 
 @pytest.mark.parametrize("which", ["near", "far"])
-def test_a_cut_link_lets_nothing_through_until_it_is_mended(machine, cable, which):
+def test_a_cut_link_lets_nothing_through_until_it_is_connected_again(machine, cable, which):
     near, far = machine("near"), machine("far")
     link = link_of(near.addresses(), far.addresses())
     assert [str(one.network.ip) for one in link] == [cable.near_address, cable.far_address]

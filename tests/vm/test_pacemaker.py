@@ -1,4 +1,4 @@
-"""A cluster of two nodes under Pacemaker and fencing: what was promised is there after a failover, and nothing old comes back.
+"""Two nodes under Pacemaker and fencing: every promised write is there after a failover, and no old primary writes again.
 
 Each test begins with both nodes in the cluster, and leaves them so; which of them is promoted changes.
 """

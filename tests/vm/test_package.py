@@ -163,7 +163,7 @@ def test_an_upgrade_of_both_sides_under_load_leaves_no_gap_and_compares_nothing_
     )
 
 
-def test_what_goes_on_is_not_removed_and_a_purge_leaves_nothing_but_the_data(installed: Pair) -> None:
+def test_a_running_unit_is_not_removed_and_a_purge_leaves_nothing_but_the_data(installed: Pair) -> None:
     for machine, unit in ((installed.primary, PRIMARY), (installed.secondary, SECONDARY)):
         refused = machine.run("dpkg --purge pydbt", PATIENCE_S, check=False)
         assert refused.code and f"unit {unit}" in refused.errors, refused

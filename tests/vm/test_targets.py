@@ -92,7 +92,7 @@ def test_a_killed_secondary_leaves_the_target_held(machine: Machine) -> None:
     assert is_active(machine, HOLD) and process_of(machine, HOLD) == hold, "it was the same hold all the time"
 
 
-def test_what_is_a_target_no_more_is_seen_again(machine: Machine) -> None:
+def test_a_disk_that_is_no_target_any_more_is_seen_again(machine: Machine) -> None:
     machine.run(f"systemctl disable --now {SECONDARY}; rm /etc/pydbt/volumes/data.toml", PATIENCE_S)
     wait_until(lambda: not is_active(machine, HOLD), "the hold ends with the secondary", PATIENCE_S)
     machine.run("controller protect --no-initramfs && partprobe && udevadm settle", PATIENCE_S)

@@ -28,7 +28,7 @@ _NEW_ONES_S = 5.0
 @click.command()
 @volume_arguments
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
-@click.option("--now", is_flag=True, help="Print what there is, and end.")
+@click.option("--now", is_flag=True, help="Print the present state, and end.")
 def events(source: Path | None, state_dir: Path | None, as_json: bool, now: bool) -> int:
     """Print changes of volumes and replicas.
 

@@ -33,5 +33,5 @@ def invalidate(target: Path, state_dir: Path, timeout: float) -> int:
     stop_running(state_dir, timeout, "secondary", "only a replica can be invalidated")
     check_target(target, state_dir=state_dir)
     roles.invalidate(target, state_dir)
-    click.echo(f"{target} is inconsistent now, until a primary of its volume has overwritten what differs")
+    click.echo(f"{target} is inconsistent now, until a primary of its volume has overwritten the blocks that differ")
     return 0

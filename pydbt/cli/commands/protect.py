@@ -24,7 +24,7 @@ def protect(no_initramfs: bool) -> int:
     """
     require_root("controller protect", "it writes rules of udev and LVM")
     if volumes_folder() != VOLUMES:
-        raise UsageError(f"the rules are for what {VOLUMES} configures: run it without PYDBT_VOLUMES")
+        raise UsageError(f"the rules are for the volumes in {VOLUMES}: run it without PYDBT_VOLUMES")
     done = protect_configured()
     for rule in done.rules:
         click.echo(printable(f"{rule.name}: {rule.path} is left alone, known by {rule.match.key} {rule.match.value}"))
@@ -38,6 +38,6 @@ def protect(no_initramfs: bool) -> int:
         click.echo(printable(f"warning: {problem}"))
     if done.problems:
         raise BusyError(
-            f"{len(done.problems)} of the warnings above must be seen to: then run 'controller protect' again"
+            f"{len(done.problems)} of the warnings above need a change by you: then run 'controller protect' again"
         )
     return 0

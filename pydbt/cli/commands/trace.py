@@ -74,7 +74,7 @@ def trace(
 
     Shows who reads and writes which blocks and files of DEVICE, and how long each I/O takes, until Ctrl-C; then it prints a
     summary. It needs no replication, and changes nothing. On a terminal it is a live screen, else a line per I/O. A name is
-    that of the thread that submitted the I/O; the kernel's threads that write out what others changed are called so.
+    that of the thread that submitted the I/O; threads of the kernel that write out pages of others are shown with (writeback).
     """
     wanted = IoFilter.of([_PLURALS[one] for one in only], processes, min_latency or 0)
     for path in filter(None, (record, fio_file)):

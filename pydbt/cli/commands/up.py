@@ -34,7 +34,7 @@ _POLL_S = 0.1
     help="Fail when no answer has come after S seconds (exit code 8).",
 )
 def up(everything: bool, timeout: float) -> int:
-    """Start what is configured and does not run.
+    """Start configured volumes that do not run.
 
     A running `controller run` or `controller secondary` of all volumes reads the configuration again, and starts what has ended
     or failed, at once. Without one the command says how to begin (exit code 9).
@@ -108,4 +108,4 @@ def _how_to_begin(units: list[str]) -> str:
     )
     if not units:
         return words
-    return f"{words}; what has a unit that is enabled is left to that: 'systemctl start {' '.join(units)}'"
+    return f"{words}; a volume with an enabled unit is left to that unit: 'systemctl start {' '.join(units)}'"

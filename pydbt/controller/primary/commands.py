@@ -97,7 +97,7 @@ class Commands:
         asked = self._volume.writeout.ask()
         while not asked.done.wait(max(0.0, min(LOOK_S, deadline - time.monotonic()))):
             if time.monotonic() >= deadline or gone():
-                place = self._volume.writeout.place or "what is in memory"
+                place = self._volume.writeout.place or "the data in memory"
                 raise TimedOut(f"{place} was not written out within {timeout_s} s, so it is not known what is missing")
         if asked.error is not None:
             raise asked.error
@@ -115,7 +115,7 @@ class Commands:
                 continue
             what = f"the controller did not carry out {request.command}"
             if request.command == "mark" or "mark" in request.arguments:
-                what = "it is not known that the secondary holds the mark: nothing told so"
+                what = "no answer told that the secondary holds the mark"
             elif request.command == "wait":
                 what = "not every write was durable on the secondary"
             request.fail(TimedOut(f"{what} within {timeout_s} s"))

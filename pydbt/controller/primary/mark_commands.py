@@ -82,8 +82,8 @@ def _problem(volume: Volume, peer: int | None, effect: AnswerMark, found: KnownM
             )
         case MarkOutcome.BEFORE_BOOT:
             return PeerError(
-                f"{name} was set before this machine was started, and no clean stop came between: what was not written out was "
-                "lost, and what is replicated since may lack writes from before the mark; set another one"
+                f"{name} was set before this machine was started, and no clean stop came between: writes in memory were lost, "
+                "and the data that is replicated since may lack writes from before the mark; set another one"
             )
     return UsageError("no mark of this name was set for this volume, or 64 others were set since")
 

@@ -133,7 +133,7 @@ class VolumeVerification:
         self._note_answer(now)
         cut_off = (record.verify or {}).get("cut_off")
         if brain.state.taints and not self._must_rest(now):
-            _log.warning("the volume is tainted: both sides are compared, and what differs is copied")
+            _log.warning("the volume is tainted: both sides are compared, and the blocks that differ are copied")
             return self._begin(now, True, options.rate_limit_bytes_per_s, free_too=record.compared_whole)
         if not brain.state.replica.compares:
             return None
@@ -160,8 +160,8 @@ class VolumeVerification:
             self._rest = rest
             if not rest.told:
                 _log.warning(
-                    "tainted again and again by the same: %s; each comparison now begins after a rest, which grows up to an "
-                    "hour, and the replica stays inconsistent meanwhile: mend the cause, then run 'controller verify'",
+                    "tainted again and again by the same cause: %s; each comparison now begins after a rest, which grows up to "
+                    "an hour, and the replica stays inconsistent meanwhile: fix the cause, then run 'controller verify'",
                     rest.reason,
                 )
         return self._rest is not None

@@ -174,14 +174,14 @@ class Volume:
         if len(unreadable):
             return DeviceError(
                 f"{len(unreadable) * block_bytes} bytes of {self.device.path} cannot be read, the first of them at byte "
-                f"{unreadable[0] * block_bytes}: the replica has all else; write these blocks anew, or bring the disk back"
+                f"{unreadable[0] * block_bytes}: the replica has everything else; write these blocks anew, or bring the disk back"
             )
         unwritable = peer.brain.state.replica.unwritable
         first_byte = min(unwritable.firsts.tolist(), default=0) * block_bytes
         return DeviceError(
             f"{unwritable.total() * block_bytes} bytes of the target of {peer.address} cannot be written, the first of them at "
-            f"byte {first_byte}: the secondary has all else, and keeps what is to be there until its disk takes it "
-            "(tried every 16 s); mend that disk, or wait for it with --timeout"
+            f"byte {first_byte}: the secondary has everything else, and keeps that data until its disk takes it "
+            "(tried every 16 s); repair that disk, or wait for it with --timeout"
         )
 
     # --- events in ----------------------------------------------------------------------------------------

@@ -107,10 +107,10 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
     try:
         where = format_address(*options.listen)
         _log.warning(
-            "%s was promoted and is a volume of its own: at %s its old primary is told so, and nothing may overwrite it (to "
+            "%s was promoted and is a volume of its own: its old primary is told at %s, and nothing may overwrite it (to "
             "make it a replica again, 'controller demote' it)", options.target, where,
         )  # fmt: skip
-        options.manager.ready(f"{options.target} was promoted: its old primary is told so at {where}")
+        options.manager.ready(f"{options.target} was promoted: its old primary is told at {where}")
         while not stop.asked_within(_LOOK_S):
             options.manager.sign_of_life()
             record = load_record(options.state_dir)

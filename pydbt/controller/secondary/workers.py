@@ -359,7 +359,7 @@ class Applier(Worker[e.ApplierWork]):
             self._target.read_into(offset, view)
             return []
         except MediumError as error:
-            _log.error("%s; what cannot be read there counts as different", error)
+            _log.error("%s; blocks there that cannot be read count as different", error)
         bad = []
         for index, begin in enumerate(range(0, len(view), unit_bytes)):
             try:

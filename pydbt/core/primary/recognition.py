@@ -94,7 +94,7 @@ class Recognition:
         if new.total():
             state.unreadable.unsaved = True
             size = format_bytes(blocks.total() * geometry.block_bytes)
-            state.effects.log("error", f"{size} of the secondary's target cannot be written; all else goes on")
+            state.effects.log("error", f"{size} of the secondary's target cannot be written; everything else goes on")
 
     def landed(self, image: str) -> None:
         """A COMMIT is durable: the secondary has an image of the volume, and nothing of before is in doubt any more."""

@@ -62,7 +62,7 @@ class Taints:
         the next landing copies it."""
         if not numbers or self._state.replica.compares:
             return False
-        self._state.effects.log("warning", f"{NO_KEY}; what would be compared is copied")
+        self._state.effects.log("warning", f"{NO_KEY}; blocks that would be compared are copied")
         self._state.tracker.pending.set_extents(*runs)
         self._answered |= frozenset(numbers)
         return True

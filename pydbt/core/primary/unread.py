@@ -23,5 +23,5 @@ def set_apart(state: State, event: BlocksRead, now: float) -> None:
         size = new * state.geometry.block_bytes
         state.effects.log(
             "error",
-            f"{event.error}; {size} bytes of the source cannot be read: they stay out of sync, and all else goes on",
+            f"{event.error}; {size} bytes of the source cannot be read: they stay out of sync, and everything else goes on",
         )

@@ -190,6 +190,6 @@ def bad_words(kept: Runs) -> str:
     more = len(kept.firsts) - len(places)
     words = ", ".join(places) + (f" and at {more} more places" if more > 1 else " and at 1 more place" if more else "")
     return (
-        f"TARGET cannot be written {words}: what is to be there ({kept.total() * BAD_BLOCK_BYTES} bytes) is kept in the state "
-        "directory and tried again now and then, and the replica cannot be used until it is on TARGET"
+        f"TARGET cannot be written {words}: the data for these places ({kept.total() * BAD_BLOCK_BYTES} bytes) is kept in "
+        "the state directory and tried again now and then, and the replica cannot be used until it is on TARGET"
     )

@@ -128,8 +128,8 @@ def loss(primary: PrimaryReport, image: Position) -> Loss:
 def superseded_words(host: str, moment: str) -> str:
     """What the old primary is told, at the promotion or whenever it connects again."""
     return (
-        f"the replica on {host} was promoted at {short(moment)} and is the volume now; what is written here since then is only "
-        "here: stop the programs that write, and make this side the replica with 'controller demote'"
+        f"the replica on {host} was promoted at {short(moment)} and is the volume now; writes here since then are only here: "
+        "stop the programs that write, and make this side the replica with 'controller demote'"
     )
 
 

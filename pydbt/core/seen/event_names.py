@@ -118,7 +118,7 @@ TOLD_BY_THE_COMMAND: dict[str, Named] = {
         "A volume or replica as it is when the command begins, or when its controller is there again.",
         ("role", "mode", "replica_state", "connected", "out_of_sync_bytes", "lag_s"),
     ),
-    NOW: Named(Gravity.INFO, "All that there is has been told; what follows has changed since."),
+    NOW: Named(Gravity.INFO, "The present state has been told; the next events are changes."),
     NOT_RUNNING: Named(Gravity.WARNING, "No controller answers any more."),
     GAP: Named(
         Gravity.WARNING, "Events are missing here: the reader was too slow, or the controller was started again."

@@ -181,7 +181,7 @@ _COUNTS = (
         "unsettled_blocks", "blocks that became unsettled, by cause",
         each_of("statistics", "unsettled_blocks", choices=UNSETTLED_CAUSES), "cause",
     ),
-    _count("losses", "what the capture could not take, by reason", each_of("losses", choices=LOSSES), "reason"),
+    _count("losses", "records or data that the capture could not take, by reason", each_of("losses", choices=LOSSES), "reason"),
     _count("stream_given_up", "times the stream was given up for want of room", figure("statistics", "log_full")),
     _count("left_normal", "times that mode normal was left", figure("statistics", "times_out_of_normal")),
     _count("unsynchronized_seconds", "time outside of mode normal", figure("statistics", "unsynchronized_seconds")),

@@ -73,7 +73,7 @@ def test_volumes_are_shown_as_their_controllers_tell_and_a_stopped_one_is_never_
     assert {request["command"] for request in data.asked} == {"status", "events"}, "nothing else is asked"
 
 
-def test_one_that_hangs_is_not_waited_for(machine: Machine) -> None:
+def test_a_controller_that_hangs_is_not_waited_for(machine: Machine) -> None:
     machine.add("data")
     with machine.silent("stuck"), top(machine) as shown:
         shown.until(lambda text: "● good" in text and "? unknown" in text, "both")
@@ -91,7 +91,7 @@ def test_a_controller_that_stops_answering_is_stale_and_not_green(machine: Machi
         shown.until_shown("● good")
 
 
-def test_without_a_volume_it_waits_for_one(machine: Machine) -> None:
+def test_top_waits_for_a_first_volume(machine: Machine) -> None:
     with top(machine) as shown:
         shown.until_shown("no volume is known")
         machine.add("data")
@@ -116,7 +116,7 @@ def outcome(*words: str, **environment: str) -> tuple[int, str]:
     return done.returncode, done.stderr
 
 
-def test_where_there_is_no_terminal_it_says_what_to_use() -> None:
+def test_a_missing_terminal_is_one_sentence_with_the_command_to_use() -> None:
     code, words = outcome()
     assert code == 2 and "controller status" in words and len(words.splitlines()) == 1
 

@@ -122,7 +122,7 @@ def test_the_keys_select_a_volume_and_its_details_are_shown(stage: Stage) -> Non
         assert shown.end() == 0
 
 
-def test_what_is_open_is_asked_of_the_selected_volume_s_controller(stage: Stage) -> None:
+def test_the_open_details_are_asked_of_the_selected_volumes_controller(stage: Stage) -> None:
     event = {"number": 1, "moment": "2026-01-02T03:04:05Z", "name": "in_sync", "words": "in sync again after 4 s"}
     writer = {"name": "postgres", "process": 7, "written_rate_bytes": 5 << 20, "dirtied_rate_bytes": 1 << 20}
     stage.play(seen("data"), answers={"events": {"events": [event]}, "writers": {"processes": [writer]}})
@@ -169,7 +169,7 @@ def test_a_status_that_is_old_is_stale_and_nothing_of_it_looks_present(stage: St
 
 
 def test_pictures_that_stop_coming_make_everything_stale(stage: Stage) -> None:
-    """Whatever happens to those who take them: the screen does not stay green."""
+    """The process that takes the pictures may fail in any way: the screen does not stay green."""
     stage.play(seen("data"))
     with playing(stage) as shown:
         shown.until_shown("● good")

@@ -1,4 +1,4 @@
-"""What is compared by digests and what is sent as it is: together they are the batch, whatever the block size."""
+"""Blocks compared by digests and blocks sent as they are: together they are the batch, for every block size."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_every_sector_of_a_batch_is_either_compared_or_sent_and_no_other_is(batc
 
 
 @given(batches(), st.randoms())
-def test_what_the_secondary_wants_is_sent_with_all_that_was_not_compared(batch, chance):
+def test_the_units_that_the_secondary_wants_are_sent_with_all_blocks_that_were_not_compared(batch, chance):
     geometry, blocks = batch
     units, rest = whole_units(Runs.of_blocks(np.array(sorted(blocks))), geometry)
     offered = units.blocks().tolist()
@@ -72,7 +72,7 @@ def test_settling_compares_every_block_in_units_no_larger_than_a_block(batch):
 
 
 @given(st.sets(st.integers(0, 199), min_size=1), st.integers(200, 300))
-def test_a_unit_of_which_one_sector_is_staged_is_never_called_equal(sectors, size):
+def test_a_unit_with_one_staged_sector_is_never_called_equal(sectors, size):
     staged = StagedBlocks()
     staged.add(SectorTable.of(sorted(sectors), [1] * len(sectors)), Geometry(size * 512, 512))
     units = Geometry(size * 512, 4096)

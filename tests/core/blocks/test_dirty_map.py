@@ -125,7 +125,7 @@ def test_runs_meet_a_map_where_a_block_of_theirs_is_set(
 
 
 @given(st.lists(extent, max_size=4))
-def test_what_is_made_persistent_comes_back_and_zero_chunks_are_not_written(extents: list[tuple[int, int]]) -> None:
+def test_a_saved_map_comes_back_and_its_zero_chunks_are_not_written(extents: list[tuple[int, int]]) -> None:
     dirty = DirtyMap(BLOCKS)
     for first, count in extents:
         dirty.set_range(first, count)

@@ -17,12 +17,12 @@ NUMBERS = st.lists(st.integers(-(1 << 40), 1 << 40) | st.integers(0, 9), max_siz
 
 
 @given(NUMBERS, NUMBERS)
-def test_what_is_among_others_is_what_numpy_says(numbers: np.ndarray, others: np.ndarray) -> None:
+def test_among_and_distinct_answer_as_numpy_does(numbers: np.ndarray, others: np.ndarray) -> None:
     assert among(numbers, others).tolist() == np.isin(numbers, others).tolist()
     assert distinct(numbers).tolist() == np.unique(numbers).tolist()
 
 
-def test_they_load_no_module_when_they_are_first_called() -> None:
+def test_among_and_distinct_load_no_module_when_they_are_first_called() -> None:
     """A controller without a free descriptor would end by that, in the middle of its loop."""
     code = (
         "import sys, numpy as np; from pydbt.core.blocks.runs import among, distinct; before = set(sys.modules); "

@@ -88,7 +88,7 @@ def test_a_primary_that_is_heard_after_its_fencing_is_one_again() -> None:
     assert candidate(told(report(4.5, 5, 5))).why_not == "", "a moment in whole seconds is rounded down"
 
 
-def test_what_is_not_known_is_never_good_enough() -> None:
+def test_a_node_with_an_unknown_fact_is_never_a_candidate() -> None:
     unknown = [
         told(replace(REPLICA.primary, heard_seconds=None)),
         told(replace(REPLICA.primary, told="")),
@@ -114,12 +114,12 @@ def test_a_clock_that_is_wrong_makes_no_replica_newer_than_it_is(ahead_s: float)
     assert found.score is None and "max_loss" in found.why_not
 
 
-def test_what_was_heard_last_need_not_be_what_was_told_last() -> None:
+def test_a_late_report_that_tells_of_an_earlier_moment_counts_from_that_moment() -> None:
     found = candidate(told(report(10.0, -600, -600)))
     assert "605 s" in found.why_not
 
 
-def test_how_far_the_replica_was_behind_counts_as_lost() -> None:
+def test_the_time_by_which_the_replica_was_behind_counts_as_lost() -> None:
     assert candidate(told(report(10.0, 0, -20))).lost_s == 25
     assert "may be only on alpha" in candidate(told(report(10.0, 0, -26))).why_not
 
@@ -155,7 +155,7 @@ def test_the_owner_has_everything_and_is_preferred(claim: OwnerClaim, content: N
         ({"max_loss_s": 4, "fencings": ()}, False),
     ],
 )
-def test_it_stands_still_where_no_other_node_is_the_primary_and_this_one_may_not_be(
+def test_the_volume_stands_still_where_no_other_node_is_the_primary_and_this_one_may_not_be(
     changes: dict[str, object], stands_still: bool
 ) -> None:
     found = candidate(replace(FACTS, **changes))  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ def test_a_promotion_that_was_cut_off_may_be_finished_while_nobody_was_promoted_
                 assert found.score is None and found.why_not, "another one was promoted since"
 
 
-def test_what_a_cut_off_promotion_gives_up_was_decided_when_it_began_and_nothing_else_is_forgiven() -> None:
+def test_an_interrupted_promotion_goes_on_with_the_loss_accepted_at_its_begin_and_with_no_other() -> None:
     assert FACTS.owner is not None
     begun = BegunPromotion(FACTS.owner, at(6))
     for state in (ReplicaState.INCONSISTENT, ReplicaState.CONSISTENT):
@@ -202,7 +202,7 @@ def test_what_a_cut_off_promotion_gives_up_was_decided_when_it_began_and_nothing
     assert candidate(replace(FACTS, begun=begun)) == candidate(FACTS), "what may be promoted anyway is judged as ever"
 
 
-def test_what_a_node_wrote_down_of_its_promotion_is_read_again_and_another_text_is_nothing() -> None:
+def test_the_record_of_a_begun_promotion_is_read_again_and_any_other_text_is_none() -> None:
     begun = BegunPromotion(ContentOwner("alpha", OwnerClaim.PROMOTED, at(0.1234567)), at(5.5))
     again = BegunPromotion.from_text(f"{begun.to_text()}\n")
     assert again is not None and again.at == begun.at and again.is_under(begun.under)

@@ -1,4 +1,4 @@
-"""What Pacemaker says is read without doubt, or not at all."""
+"""The output of Pacemaker is read without doubt, or not at all."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def test_fencing_is_there_when_it_is_not_switched_off_and_a_device_is_configured
 
 
 @pytest.mark.parametrize("word", ["false", "False", "off", "no", "0"])
-def test_a_cluster_whose_fencing_is_switched_off_is_told_so(word: str) -> None:
+def test_a_cluster_whose_fencing_is_switched_off_is_reported_as_unfenced(word: str) -> None:
     assert "stonith-enabled is false" in cluster_view(cib(setting("stonith-enabled", word)), "data").why_unfenced
 
 
-def test_a_cluster_without_a_device_that_fences_is_told_so() -> None:
+def test_a_cluster_without_a_fencing_device_is_reported_as_unfenced() -> None:
     stopped = DEVICE.replace(
         "/>",
         '><meta_attributes id="m"><nvpair id="t" name="target-role" value="Stopped"/></meta_attributes></primitive>',

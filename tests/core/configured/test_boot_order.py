@@ -29,7 +29,7 @@ def lines_of(volume: ArmedVolume, *lines: str) -> list[str]:
     return arming_order(volume, mounts(*lines)).text.splitlines()[1:]
 
 
-def test_it_waits_for_the_device_and_the_check_and_the_mount_wait_for_it() -> None:
+def test_the_arming_waits_for_the_device_and_the_check_and_the_mount_wait_for_the_arming() -> None:
     drop_in = arming_order(VOLUME, mounts("UUID=1-2 /srv/data ext4 defaults 0 2"))
     assert (drop_in.unit, drop_in.file) == ("pydbt-arm@data.service", "pydbt-order.conf")
     assert drop_in.words == "data is armed before the mount of /srv/data"
@@ -120,11 +120,11 @@ def test_a_state_directory_elsewhere_is_needed_as_well() -> None:
     assert not [line for line in lines_of(VOLUME._replace(needs=("/s%t a",))) if "Requires" in line]
 
 
-def test_another_mount_of_the_volume_is_ordered_all_the_same() -> None:
+def test_another_mount_of_the_volume_is_still_ordered() -> None:
     assert "Before=srv.mount" in lines_of(VOLUME, "/dev/vda3 /var ext4", "/dev/vda3 /srv ext4")
 
 
-def test_what_is_below_a_needed_path_can_wait() -> None:
+def test_a_mount_below_a_path_that_the_boot_needs_can_wait() -> None:
     assert "Before=var-lib-db.mount" in lines_of(VOLUME, "/dev/vda3 /var/lib/db ext4")
     assert "Before=usr-local-x.mount" in lines_of(VOLUME, "/dev/vda3 /usr/local/x ext4")
 
@@ -144,7 +144,7 @@ def test_a_mount_by_a_name_that_was_not_known_is_named() -> None:
     assert unordered(VOLUME, [], frozenset()) == ""
 
 
-def test_what_is_ordered_is_read_back() -> None:
+def test_the_ordered_units_are_read_back_from_the_text() -> None:
     texts = [
         arming_order(VOLUME, mounts("LABEL=x /srv/a-b ext4")).text,
         "[Unit]\n Before=a.mount  b.mount\n#Before=c.mount\n",
@@ -200,6 +200,6 @@ def test_a_device_that_encryption_makes_is_taken_away_after_the_closing_record_b
         assert "After=blockdev@dev-mapper-secret.target" in lines_of(volume, "UUID=1-2 /srv/data ext4")
 
 
-def test_what_takes_devices_away_at_the_shutdown_comes_after_the_closing_record() -> None:
+def test_a_unit_that_takes_devices_away_at_the_shutdown_comes_after_the_closing_record() -> None:
     text = arming_order(VOLUME, mounts("UUID=1-2 /srv/data ext4"), ("blk-availability.service",)).text
     assert "After=blk-availability.service\n" in text

@@ -1,4 +1,4 @@
-"""What mounts a device is found in every line that names a mount, and no other line changes that."""
+"""Each mount of a device is found in every line that names one, and no other line changes that."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_only_noauto_is_not_mounted_at_a_boot(options: str, at_boot: bool) -> No
     assert one(f"/dev/vda3 /srv ext4 {options}").at_boot is at_boot
 
 
-def test_what_must_be_mounted_before_is_known() -> None:
+def test_the_paths_that_must_be_mounted_before_a_mount_are_known() -> None:
     assert one("/srv/data/v /var none bind").needs == ("/srv/data/v",)
     assert one("/srv/data/v /var none bind").device == ""
     options = 'x-systemd.requires-mounts-for=/a/b/,ro,x-systemd.requires-mounts-for="/c"'
@@ -116,7 +116,7 @@ def test_a_unit_of_a_mount_is_read() -> None:
     ("what", "device"),
     [("UUID=1", "/dev/disk/by-uuid/1"), ("/dev/x%%y", "/dev/x%y"), ("/dev/%i", ""), ("tmpfs", "")],
 )
-def test_what_a_unit_mounts(what: str, device: str) -> None:
+def test_the_device_that_a_unit_mounts_is_known(what: str, device: str) -> None:
     mount = mount_of_unit("f", "srv.mount", f"[Mount]\nWhat=/dev/first\nWhat={what}\nWhere=/srv\n")
     assert mount is not None and mount.device == device
 

@@ -41,7 +41,7 @@ def test_a_reload_touches_nothing_that_is_the_same() -> None:
     assert supervision.members["a"].since == 0.0
 
 
-def test_what_was_added_is_started_and_what_was_removed_is_stopped() -> None:
+def test_a_volume_that_was_added_is_started_and_one_that_was_removed_is_stopped() -> None:
     supervision = running(a=A)
     steps = supervision.reload({"b": B}, 5.0)
     assert without_words(steps) == [Stop("a"), Start("b")]
@@ -50,7 +50,7 @@ def test_what_was_added_is_started_and_what_was_removed_is_stopped() -> None:
     assert list(supervision.members) == ["b"]
 
 
-def test_what_was_changed_is_started_again_when_its_process_has_ended() -> None:
+def test_a_volume_whose_configuration_changed_is_started_again_when_its_process_has_ended() -> None:
     supervision = running(a=A)
     assert without_words(supervision.reload({"a": B}, 5.0)) == [Stop("a")]
     assert supervision.reload({"a": B}, 5.5) == [], "it is on its way"
@@ -58,7 +58,7 @@ def test_what_was_changed_is_started_again_when_its_process_has_ended() -> None:
     assert supervision.reload({"a": B}, 7.0) == []
 
 
-def test_what_is_changed_back_while_it_stops_is_started_too() -> None:
+def test_a_volume_that_is_changed_back_while_it_stops_is_started_too() -> None:
     supervision = running(a=A)
     supervision.reload({"a": B}, 5.0)
     supervision.reload({}, 5.1)
@@ -107,7 +107,7 @@ def test_a_steady_run_ends_a_bad_time() -> None:
     assert "after 1 s" in told
 
 
-def test_what_ended_in_order_stays_ended_until_it_is_asked_for() -> None:
+def test_a_volume_that_ended_in_order_stays_ended_until_it_is_asked_for() -> None:
     supervision = running(a=A, b=B)
     assert without_words(supervision.ended("a", 0, "", 1.0)) == []
     assert supervision.reload({"a": A, "b": B}, 2.0) == [] and not supervision.over

@@ -94,7 +94,7 @@ def test_every_rule_is_a_list_of_keys_and_values_and_skips_what_is_no_target() -
     )
 
 
-def test_what_others_go_by_is_emptied_and_never_asked() -> None:
+def test_the_properties_by_which_other_programs_act_are_emptied_and_never_compared() -> None:
     text = udev_rules([WWN])
     for name in ("ID_FS_TYPE", "ID_FS_USAGE", "ID_FS_UUID", "ID_FS_LABEL", "ID_PART_GPT_AUTO_ROOT"):
         assert f'ENV{{{name}}}=""' in text

@@ -27,7 +27,7 @@ def test_a_time_that_is_exactly_a_bound_counts_there_as_prometheus_has_it() -> N
     assert (figures.counts[1], figures.counts[2]) == (3, 2)
 
 
-def test_what_takes_longer_than_every_bound_has_a_bucket_of_its_own() -> None:
+def test_a_write_that_takes_longer_than_every_bound_has_a_bucket_of_its_own() -> None:
     assert counted((3600.0, 4)).counts == (0,) * len(LATENCY_BOUNDS_SECONDS) + (4,)
 
 

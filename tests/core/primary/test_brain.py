@@ -174,7 +174,7 @@ def test_an_acknowledgement_counts_the_time_that_each_write_had_waited_for_it() 
 
 
 @pytest.mark.parametrize("reason", ["lost", "no room", "stranger", "full"])
-def test_what_the_log_cannot_have_halts_replication_and_is_resynchronized(reason: str) -> None:
+def test_a_write_that_the_log_cannot_take_halts_replication_and_is_resynchronized(reason: str) -> None:
     shell = in_sync(log_slots=4)
     before = shell.brain.state.statistics.resyncs
     if reason == "lost":
@@ -203,7 +203,7 @@ def test_a_log_that_is_full_again_and_again_is_told() -> None:
     assert any(isinstance(effect, ev.Log) and "the log was full 5 times" in effect.message for effect in shell.done)
 
 
-def test_room_that_is_short_ends_the_stream_and_is_no_matter_without_one() -> None:
+def test_a_lack_of_room_ends_the_stream_and_changes_nothing_without_one() -> None:
     shell = in_sync()
     shell.feed(ev.RoomShort("too slow"))
     assert "resynchronizing" in shell.modes()
@@ -222,7 +222,7 @@ def test_a_lost_connection_makes_everything_on_its_way_pending_and_it_is_connect
     assert shell.brain.mode is Mode.UNSYNCHRONIZED and not shell.brain.status(shell.now).connected
 
 
-def test_a_connection_lost_before_anything_was_under_way_is_told_all_the_same() -> None:
+def test_a_connection_lost_before_anything_was_under_way_is_still_logged() -> None:
     shell = Shell(scan_used=False)
     shell.feed(ev.PauseAsked())
     shell.brain.link.connected(0.0)
@@ -256,7 +256,7 @@ def test_a_pause_says_goodbye_and_tracks_on_and_it_is_resumed_by_a_new_connectio
     assert "Connect" in kinds(shell.done[-3:]) or "Connect" in kinds(shell.tick())
 
 
-def test_each_reason_to_rest_has_a_mode_of_its_own_and_only_a_word_of_a_person_ends_it() -> None:
+def test_each_reason_to_rest_has_a_mode_of_its_own_and_only_a_resume_by_a_person_ends_it() -> None:
     shell = in_sync()
     shell.feed(ev.PauseAsked("split brain", Mode.REFUSED))
     assert shell.brain.mode is Mode.REFUSED and shell.brain.mode.rests
@@ -285,7 +285,7 @@ def test_a_burst_that_fills_the_log_is_told_in_one_line_and_counted() -> None:
     assert shell.brain.status(shell.now).statistics.times_out_of_normal == 3
 
 
-def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_next() -> None:
+def test_a_removed_secondary_does_not_hear_the_name_of_the_next_writes() -> None:
     shell = in_sync()
     name = shell.brain.state.generations.current
     shell.feed(ev.RemoveAsked())
@@ -299,7 +299,7 @@ def test_another_secondarys_name_is_taken_over() -> None:
 
 
 @pytest.mark.parametrize("repair", [False, True])
-def test_what_a_verification_finds_is_copied_whoever_asked_and_counts_as_out_of_sync_until_then(repair: bool) -> None:
+def test_a_difference_found_by_a_verification_is_copied_and_counts_as_out_of_sync_until_then(repair: bool) -> None:
     shell = in_sync()
     shell.differs = {9}
     everything = Runs(np.array([0]), np.array([64]))
@@ -337,7 +337,7 @@ def test_free_space_that_was_never_copied_is_filled_in_by_a_verification_and_is_
     assert not shell.brain.state.left_out.blocks.any() and not shell.brain.state.taints
 
 
-def test_what_the_first_copy_leaves_out_is_known() -> None:
+def test_the_blocks_that_the_first_copy_leaves_out_are_known() -> None:
     shell = Shell()
     shell.feed(ev.UsedBlocks(Runs(np.array([0, 10]), np.array([4, 2])), "some"))
     assert shell.brain.state.left_out.blocks.extents().blocks().tolist() == [*range(4, 10), *range(12, 64)]
@@ -393,7 +393,7 @@ def test_the_sender_tells_how_far_it_is() -> None:
     assert "SendStream" not in kinds(shell.write(3)), "it takes nothing more"
 
 
-def test_it_begins_with_the_blocks_that_the_last_run_left_behind() -> None:
+def test_a_run_begins_with_the_blocks_that_the_last_run_left_behind() -> None:
     def saved(*blocks: int) -> DirtyMap:
         made = DirtyMap(64)
         made.set_extents(*Runs.of_blocks(np.array(blocks)))

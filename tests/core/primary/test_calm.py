@@ -14,7 +14,7 @@ def test_in_sync_with_no_writer_the_next_heartbeat_is_what_comes() -> None:
     assert shell.brain.calm_until() == shell.brain.link.deadline() > shell.now
 
 
-def test_what_goes_on_is_not_slept_through() -> None:
+def test_a_brain_with_work_in_progress_is_never_calm() -> None:
     shell = in_sync()
     shell.brain.state.in_flight.certain = False
     assert shell.brain.calm_until() == -inf

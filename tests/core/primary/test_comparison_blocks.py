@@ -1,4 +1,4 @@
-"""Which blocks a comparison looks at: what is free now counts for nobody, and what was free at the first copy says nothing."""
+"""The blocks of a comparison: blocks that are free now do not count, and their state at the first copy decides nothing."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_comparison_on_command_looks_at_free_space_too_and_one_that_answers_a_
     assert numbers(chosen) == (list(range(8)), [], list(range(5)))
 
 
-def test_one_that_resumes_looks_at_the_rest() -> None:
+def test_a_comparison_that_resumes_looks_at_the_rest() -> None:
     chosen = blocks_to_compare(runs((6, 2)), Runs.none(), used((0, 7)), untold=True, tainted=False, free_too=True)
     assert numbers(chosen) == ([6, 7], [7], [])
 

@@ -33,7 +33,7 @@ def told(state: State) -> SendCompleted:
     return only(taken_effects(state), SendCompleted)
 
 
-def test_it_goes_ahead_of_the_next_update_at_its_own_place() -> None:
+def test_a_transaction_goes_ahead_of_the_next_update_at_its_own_place() -> None:
     state = normal()
     here = CompletedTransactions(state)
     here.ended([one(1, 4)], NONE)

@@ -1,4 +1,4 @@
-"""What a crash of the primary at a bad moment must not make it forget."""
+"""A crash of the primary at a bad moment must not make it forget these facts."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_secondary_that_has_all_it_ever_told_of_is_trusted_and_remembered(prog
     assert remembered(brain.handle(told(progress), 0.0)) == [max(progress or 0, 100)] and brain.state.replica.scanned
 
 
-def test_what_was_acknowledged_in_this_run_is_held_against_a_secondary_that_was_put_back_and_written_down_at_once():
+def test_a_secondary_put_back_behind_this_runs_acknowledgements_is_noticed_and_that_is_saved_at_once():
     brain = Primary(KNOWN, 0.0)
     brain.handle(told(100), 0.0)
     acknowledged(brain, 180)
@@ -97,7 +97,7 @@ def test_a_secondary_that_was_put_back_is_compared_once_however_often_its_connec
         assert brain.state.replica.scanned == trusted
 
 
-def test_one_that_was_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
+def test_a_secondary_put_back_to_one_backup_and_then_to_another_is_noticed_both_times():
     """The second one may have been made later, and have got more than is acknowledged since the first one was put back."""
     brain = Primary(KNOWN, 0.0)
     brain.handle(ev.Connected("one", "consistent", 7, 2, False, False, progress=30), 0.0)
@@ -146,7 +146,7 @@ def test_a_settled_block_on_its_way_is_in_the_map_that_lets_the_kernel_forget_it
     assert not any(isinstance(effect, ev.ZeroQuiet) for effect in effects), "the map on disk is not written anew"
 
 
-def test_what_was_read_of_a_settled_block_is_let_go_when_replication_halts():
+def test_a_reading_of_an_unsettled_block_is_dropped_when_replication_halts():
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=False, scan_used=False), 0.0)
     brain.state.mode, brain.state.in_flight.certain = Mode.NORMAL, True
     brain.link.connected(0.0)
@@ -180,7 +180,7 @@ def test_a_wait_lasts_until_what_was_settled_for_it_is_durable():
 
 @pytest.mark.parametrize("held", [False, True])
 def test_a_target_that_was_a_replica_of_this_volume_before_is_compared_where_it_has_free_space_now_too(held):
-    """What it alone had of a write, or what was there before it was given up, may lie where nobody looks any more."""
+    """Writes that it alone had, or its content from before it was given up, may lie where nobody looks any more."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7), 0.0)
     brain.handle(ev.Tick(), 0.0)
     effects = brain.handle(ev.Connected("two", "consistent", 3, 5, False, False, held), 0.0)
@@ -204,7 +204,7 @@ def test_blocks_in_use_that_were_found_before_it_was_known_that_all_are_needed_a
 
 
 def test_an_initial_copy_that_another_replica_takes_over_begins_anew():
-    """What the first replica had acknowledged has left the map; the second has none of it."""
+    """Writes that the first replica had acknowledged have left the map; the second has none of them."""
     brain = Primary(PrimaryConfig(GEOMETRY, epoch=7, initial=True, scan_used=False, replica="one"), 0.0)
     effects = brain.handle(ev.Connected("two", "inconsistent", 0, 0, False, True), 0.0)
     assert any(isinstance(effect, ev.ScanUsed) for effect in effects) or not brain.state.replica.scanned

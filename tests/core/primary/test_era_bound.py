@@ -39,7 +39,9 @@ def test_the_remembered_era_bounds_what_is_compared_when_nothing_speaks_against_
         (KEPT, NOW, REPLICA, ("an unknown operation wrote",), "tainted besides (an unknown operation wrote)"),
     ],
 )
-def test_whatever_is_off_everything_is_compared_for_a_reason_in_words(kept, now, replica, taints, reason) -> None:
+def test_any_disagreement_about_the_era_compares_everything_and_the_reason_is_named(
+    kept, now, replica, taints, reason
+) -> None:
     assert reason in why_everything(kept, now, replica, taints)
 
 
@@ -107,7 +109,7 @@ def test_an_era_is_remembered_only_where_the_map_tells_everything(spoil) -> None
     assert attempt.map_of(1, brain, []) is None
 
 
-def test_a_checkpoint_waits_for_every_record_of_before_and_for_a_count_in_flight_that_is_sure() -> None:
+def test_a_checkpoint_waits_for_every_earlier_record_and_for_a_certain_count_in_flight() -> None:
     brain, attempt = brain_of(), Checkpoint(17, position=5)
     brain.state.in_flight.trust()
     assert not attempt.taken_in({1: brain})

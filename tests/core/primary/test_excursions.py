@@ -16,7 +16,7 @@ def left(excursions: Excursions, now: float, reason: str = FULL, by_load: bool =
     return lines(excursions.moved(Mode.NORMAL, Mode.UNSYNCHRONIZED, reason, now, by_load=by_load))
 
 
-def test_a_brief_one_is_told_when_it_is_over_and_in_one_line() -> None:
+def test_a_brief_excursion_is_told_when_it_is_over_and_in_one_line() -> None:
     here = Excursions()
     assert left(here, 10.0) == [] and here.level == "debug"
     assert lines(here.moved(Mode.UNSYNCHRONIZED, Mode.RESYNCHRONIZING, "available", 10.5, by_load=False)) == []
@@ -26,7 +26,7 @@ def test_a_brief_one_is_told_when_it_is_over_and_in_one_line() -> None:
     assert here.count == 1 and here.level == "info"
 
 
-def test_one_that_lasts_is_told_while_it_lasts_and_from_there_on_as_any_other() -> None:
+def test_an_excursion_that_lasts_is_told_while_it_lasts_and_then_as_any_other() -> None:
     here = Excursions()
     left(here, 10.0)
     assert lines(here.overdue(10.1 + BRIEF_S)) == [f"not in sync for 5.1 s: {FULL}"]
@@ -48,7 +48,7 @@ def test_the_loss_of_a_connection_is_told_at_once_as_a_warning() -> None:
     assert left(here, 2.0, "cut", by_load=False) and here.count == 2
 
 
-def test_a_pause_in_the_middle_of_a_brief_one_is_told_with_its_cause() -> None:
+def test_a_pause_in_the_middle_of_a_brief_excursion_is_told_with_its_cause() -> None:
     here = Excursions()
     left(here, 10.0)
     told = lines(here.moved(Mode.UNSYNCHRONIZED, Mode.PAUSED, "paused by the operator", 11.0, by_load=False))

@@ -90,7 +90,7 @@ class Story:
         return status.newest and status.newest.name, status.held and status.held.name
 
 
-def test_it_is_committed_when_its_writes_have_completed_and_held_when_they_are_acknowledged_as_well() -> None:
+def test_a_transaction_is_committed_when_its_writes_completed_and_held_once_they_are_acknowledged_too() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), (SUBMIT, 9), done=(ended(1, 7, 1, 2),))
     assert story.told() == (None, None)
@@ -104,7 +104,7 @@ def test_it_is_committed_when_its_writes_have_completed_and_held_when_they_are_a
     assert held is not None and (held.sequence, held.submitted_at, held.committed_ns) == (2, 3.0, 5_000)
 
 
-def test_a_committed_one_waits_for_the_acknowledgement_of_the_write_that_ended_it() -> None:
+def test_a_committed_transaction_waits_for_the_acknowledgement_of_the_write_that_ended_it() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), (COMPLETE, 1), (COMPLETE, 2), done=(ended(1, 7, 1, 2),))
     assert story.told() == ("7", None)
@@ -126,7 +126,7 @@ def test_figure_2_its_blocks_stand_in_the_log_behind_the_write_that_ended_it_unt
     assert story.kinds() == [] and story.state.tracker.log.used_slots == 0
 
 
-def test_the_blocks_that_it_names_hold_nothing() -> None:
+def test_the_blocks_that_a_transaction_names_hold_nothing() -> None:
     story = Story()
     named = RunsOfTransaction()
     named.add_blocks([40, 41], 4096)
@@ -137,7 +137,7 @@ def test_the_blocks_that_it_names_hold_nothing() -> None:
     assert story.told() == ("7", "7") and story.kinds() == []
 
 
-def test_a_later_one_is_not_told_before_an_earlier_one() -> None:
+def test_a_later_transaction_is_not_told_before_an_earlier_one() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.batch((COMPLETE, 2))
@@ -147,7 +147,7 @@ def test_a_later_one_is_not_told_before_an_earlier_one() -> None:
     assert story.told() == ("8", "8")
 
 
-def test_several_that_one_write_ended_are_one_transaction_of_the_log() -> None:
+def test_transactions_that_one_write_ended_are_one_transaction_of_the_log() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1), ended(0, 8, 1)))
     assert story.state.tracker.log.active_transactions == 2
@@ -155,7 +155,7 @@ def test_several_that_one_write_ended_are_one_transaction_of_the_log() -> None:
     assert story.told() == ("8", "8")
 
 
-def test_one_whose_commit_fails_is_abandoned_and_holds_nothing() -> None:
+def test_a_transaction_whose_commit_fails_is_abandoned_and_holds_nothing() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.batch((COMPLETE, 1), (COMPLETE, 2), flags={1: RecordFlag.ERROR})
@@ -163,7 +163,7 @@ def test_one_whose_commit_fails_is_abandoned_and_holds_nothing() -> None:
     assert story.told() == ("7", "7") and story.kinds() == []
 
 
-def test_a_lost_one_stays_lost_to_whom_it_is_named_until_its_name_is_given_again() -> None:
+def test_a_lost_transaction_stays_lost_by_its_name_until_that_name_is_given_again() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.batch((COMPLETE, 1), flags={0: RecordFlag.ERROR})
@@ -173,18 +173,18 @@ def test_a_lost_one_stays_lost_to_whom_it_is_named_until_its_name_is_given_again
     assert story_lost(story) == {7: FAILED} and story.transactions.lost.reason(AskedTransaction.parse("7")) == FAILED
     assert story.transactions.lost.reason(AskedTransaction.parse("8")) == ""
     story.batch((SUBMIT, 3), (COMPLETE, 3), done=(replace(ended(0, 7, 3), ordinal=9),))
-    assert story_lost(story) == {7: FAILED}, "that one was lost all the same"
+    assert story_lost(story) == {7: FAILED}, "that one was lost nevertheless"
     assert story.transactions.lost.reason(AskedTransaction.parse("7")) == "", "another one has its name"
 
 
-def test_one_whose_end_is_not_shown_is_lost_as_well() -> None:
+def test_a_transaction_whose_end_is_not_shown_is_lost_as_well() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.transactions.ended_unseen(Runs.of_blocks(np.array([1])))
     assert story_lost(story) == {7: UNSEEN}
 
 
-def test_one_that_fails_after_the_stream_was_given_up_is_lost_and_one_that_completes_is_not() -> None:
+def test_a_transaction_that_fails_after_the_end_of_the_stream_is_lost_and_one_that_completes_is_not() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
@@ -213,7 +213,7 @@ def test_a_commit_that_fails_in_the_batch_that_does_not_enter_the_log_is_lost_an
     assert story_lost(story) == {7: FAILED, 8: FAILED}
 
 
-def test_none_is_told_to_be_committed_while_one_that_was_given_up_with_the_stream_is_in_flight() -> None:
+def test_no_transaction_is_told_as_committed_while_one_of_the_ended_stream_is_in_flight() -> None:
     story = Story()
     story.batch((SUBMIT, 1), done=(ended(0, 7, 1),))
     story.state.payload_on, story.state.mode = False, Mode.UNSYNCHRONIZED
@@ -225,7 +225,7 @@ def test_none_is_told_to_be_committed_while_one_that_was_given_up_with_the_strea
     assert story.told() == ("8", None) and story_lost(story) == {}
 
 
-def test_those_of_another_file_system_are_lost_with_their_names_where_their_end_was_not_seen() -> None:
+def test_transactions_of_a_replaced_file_system_whose_end_was_not_seen_are_lost_by_their_names() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (SUBMIT, 2), (COMPLETE, 1), done=(ended(0, 7, 1), ended(1, 8, 2)))
     story.batch((SUBMIT, 3), renewed=True)
@@ -237,7 +237,7 @@ def story_lost(story: Story) -> dict[int, str]:
     return story.transactions.lost.by_ordinal()
 
 
-def test_one_that_was_abandoned_by_the_file_system_is_none() -> None:
+def test_a_transaction_that_the_file_system_abandoned_is_none() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1, state=TransactionState.ABANDONED),))
     story.acknowledge(1)
@@ -263,7 +263,7 @@ def test_while_it_is_not_certain_what_is_in_flight_no_commit_has_completed() -> 
     assert story.told() == ("7", "7")
 
 
-def test_what_is_held_stays_known_when_the_stream_ends_and_is_unknown_from_the_next_resynchronization_on() -> None:
+def test_the_held_transaction_stays_known_when_the_stream_ends_and_is_unknown_from_the_next_resync_on() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
     story.acknowledge(1)
@@ -290,7 +290,7 @@ def test_nothing_is_held_for_certain_while_writes_may_have_been_missed(spoil: st
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_none_more_is_held_while_a_block_cannot_be_read_or_is_not_taken(side: str) -> None:
+def test_no_later_transaction_is_held_while_a_block_cannot_be_read_or_is_not_taken(side: str) -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), done=(ended(0, 7, 1),))
     story.acknowledge(1)
@@ -313,7 +313,7 @@ def test_half_of_the_log_is_for_writes_alone() -> None:
     kinds = [kind for kind, _ in story.kinds()]
     assert kinds.count("WRITE") == 9 and 0 < kinds.count("FILE_SYSTEM") < 9
     story.acknowledge(9)
-    assert story.told() == ("8", "8"), "one without a record has its name all the same"
+    assert story.told() == ("8", "8"), "one without a record still has its name"
 
 
 def test_a_commit_that_never_shows_its_completion_does_not_fill_the_log() -> None:
@@ -327,7 +327,7 @@ def test_a_commit_that_never_shows_its_completion_does_not_fill_the_log() -> Non
     assert story.told() == ("7", "7")
 
 
-def test_one_in_very_many_pieces_is_not_named_and_the_next_one_stands_for_it() -> None:
+def test_a_transaction_in_very_many_pieces_is_not_named_and_the_next_one_stands_for_it() -> None:
     story = Story(blocks=512)
     blocks = range(0, 2 * MAX_RUNS + 2, 2)
     story.batch(*((SUBMIT, block) for block in blocks), done=(ended(len(blocks) - 1, 7, *blocks),))
@@ -368,7 +368,7 @@ def test_a_completion_that_was_never_shown_is_no_commit() -> None:
     assert state.in_flight.empty and brain.transactions.newest is newest
 
 
-def test_what_was_told_of_another_file_system_is_forgotten_with_it() -> None:
+def test_the_transactions_of_a_replaced_file_system_are_forgotten_with_it() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1), (SUBMIT, 2), done=(ended(0, 48211, 1), ended(2, 48212, 2)))
     story.acknowledge(2)
@@ -384,7 +384,7 @@ def test_what_was_told_of_another_file_system_is_forgotten_with_it() -> None:
     assert story.transactions.tellable is None
 
 
-def test_one_that_was_read_from_the_disk_is_held_when_everything_up_to_there_is_acknowledged() -> None:
+def test_a_transaction_read_from_the_disk_is_held_when_everything_up_to_there_is_acknowledged() -> None:
     story = Story()
     story.batch((SUBMIT, 1), (COMPLETE, 1))
     assert story.transactions.unknown
@@ -397,7 +397,7 @@ def test_one_that_was_read_from_the_disk_is_held_when_everything_up_to_there_is_
     assert story.transactions.held is not None and story.transactions.held.sequence == 2
 
 
-def test_one_that_was_read_counts_when_no_write_to_the_log_is_in_flight() -> None:
+def test_a_transaction_read_from_the_disk_counts_when_no_write_to_the_log_is_in_flight() -> None:
     story = Story()
     story.batch((SUBMIT, 3), (SUBMIT, 20), read=read(48211))
     story.acknowledge(2)
@@ -406,7 +406,7 @@ def test_one_that_was_read_counts_when_no_write_to_the_log_is_in_flight() -> Non
     assert story.told() == ("48211", "48211")
 
 
-def test_one_that_was_read_waits_until_it_is_known_what_is_in_flight_and_nothing_is_unsettled() -> None:
+def test_a_transaction_read_from_the_disk_waits_for_a_certain_count_in_flight_and_settled_blocks() -> None:
     story = Story()
     story.state.in_flight.reset()
     story.batch((SUBMIT, 1), (COMPLETE, 1), read=read(48211))
@@ -418,7 +418,7 @@ def test_one_that_was_read_waits_until_it_is_known_what_is_in_flight_and_nothing
     assert story.told() == ("48211", None)
 
 
-def test_one_that_was_read_gives_way_to_a_later_one_in_the_stream_and_to_another_file_system() -> None:
+def test_a_transaction_read_from_the_disk_gives_way_to_a_later_one_and_to_another_file_system() -> None:
     story = Story()
     story.batch((SUBMIT, 3), read=read(48211))
     story.batch((SUBMIT, 4), (COMPLETE, 3), (COMPLETE, 4), done=(ended(0, 48213, 4),))
@@ -450,7 +450,7 @@ def test_a_log_that_is_full_is_told() -> None:
     assert not story.batch((SUBMIT, 9), done=(ended(0, 7, 9),))
 
 
-def test_of_too_many_that_wait_the_oldest_are_forgotten() -> None:
+def test_the_oldest_of_too_many_waiting_transactions_are_forgotten() -> None:
     story = Story(blocks=MAX_WAITING + 64, log_slots=64 * MAX_WAITING)
     blocks = range(MAX_WAITING + 10)
     story.batch(*((SUBMIT, block) for block in blocks), done=tuple(ended(block, block + 1, block) for block in blocks))
@@ -487,7 +487,7 @@ def test_a_secondary_is_told_the_newest_that_it_will_hold_at_its_position_and_no
     assert tellable() is None
 
 
-def test_what_is_lost_is_known_to_a_secondary_that_is_added_later() -> None:
+def test_a_lost_commit_is_known_to_a_secondary_that_is_added_later() -> None:
     """The one that saw it may be removed, and it is not committed by that."""
     first, later = LostCommits(), LostCommits()
     first.add(NamedTransaction("8", 8, None, 1.0, 8, 3, 8), "a write of it failed")

@@ -1,4 +1,4 @@
-"""What is told of a comparison that began where differences were likely."""
+"""The log line about a comparison that began where differences were likely."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydbt.core.primary.first_found import FirstFound
 from pydbt.core.units import MIB
 
 
-def test_how_much_was_found_in_the_first_percent_and_where_it_was_likely() -> None:
+def test_the_log_line_tells_how_much_was_found_in_the_first_percent_and_in_likely_places() -> None:
     found = FirstFound(400 * MIB)
     for length, differing, likely in ((2, 1, True), (1, 1, True), (2, 1, True), (2, 1, True), (393, 1, False)):
         found.compared(length * MIB, differing * MIB, likely=likely)

@@ -66,7 +66,7 @@ def test_a_write_in_flight_for_longer_than_any_request_lasts_has_ended_unseen() 
     assert not watch.advance(200.0).total()
 
 
-def test_what_completes_is_not_waited_for_any_more() -> None:
+def test_a_write_that_has_completed_is_not_waited_for_any_more() -> None:
     state = state_of()
     watch = FlightWatch(state, 0.0)
     write(state, 3, completed=False)

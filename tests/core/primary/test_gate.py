@@ -1,4 +1,4 @@
-"""The gate: one secondary that was promoted shuts it, a stranger has no say, and silence is answered as was chosen."""
+"""The gate: one secondary that was promoted shuts it, a stranger does not count, and silence is answered as was chosen."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_side_says_its_role_and_since_when() -> None:
 
 
 @pytest.mark.parametrize("name", ["replica", "promoted"])
-def test_a_side_that_does_not_know_the_replicas_name_has_no_say(name: str) -> None:
+def test_the_answer_of_a_side_that_does_not_know_the_replicas_name_does_not_count(name: str) -> None:
     """It is another replica of the same authority, or a stranger on plain TCP."""
     assert heard(role(name, OTHER)) is HeardRole.NOTHING
     assert heard(role(name, OTHER, (REPLICA,))) is not HeardRole.NOTHING, "one that was renamed tells its earlier name"
@@ -90,7 +90,7 @@ def test_any_other_frame_tells_no_role() -> None:
     assert heard(f.Pong(1)) is HeardRole.NOTHING
 
 
-def test_one_that_cannot_be_asked_has_no_say_and_the_error_says_why() -> None:
+def test_a_secondary_that_cannot_be_asked_does_not_count_and_the_error_names_the_reason() -> None:
     answer = silent(AT, PeerError("10.0.0.2:7790 cannot be reached"))
     assert answer.heard is HeardRole.NOTHING and answer.words == "it cannot be asked: 10.0.0.2:7790 cannot be reached"
 
@@ -100,7 +100,7 @@ def test_one_that_cannot_be_asked_has_no_say_and_the_error_says_why() -> None:
     "others", [[], [HeardRole.REPLICA], [HeardRole.NOTHING], [HeardRole.REPLICA, HeardRole.NOTHING]]
 )
 @pytest.mark.parametrize("place", [0, 1])
-def test_one_that_was_promoted_shuts_the_gate_whatever_the_others_say(
+def test_a_promoted_secondary_shuts_the_gate_whatever_the_others_answer(
     policy: OnUnreachable, others: list[HeardRole], place: int
 ) -> None:
     answers = [one(heard) for heard in others]
@@ -116,7 +116,7 @@ def test_the_gate_opens_at_once_when_all_of_them_are_replicas(policy: OnUnreacha
     assert verdict is not None and verdict.outcome is GateOutcome.OPEN
 
 
-def test_one_that_is_silent_among_others_is_waited_for_and_then_the_gate_opens_loudly() -> None:
+def test_a_silent_secondary_among_others_is_waited_for_and_then_the_gate_opens_with_a_warning() -> None:
     answers = [one(HeardRole.REPLICA, "a:1"), one(HeardRole.NOTHING, "b:2")]
     assert verdict_of(answers, OnUnreachable(60), 59.9) is None
     verdict = verdict_of(answers, OnUnreachable(60), 60.0)
@@ -124,7 +124,7 @@ def test_one_that_is_silent_among_others_is_waited_for_and_then_the_gate_opens_l
     assert "b:2" in verdict.words and "a:1" not in verdict.words
 
 
-def test_one_that_is_silent_can_be_waited_for_before_the_gate_is_shut() -> None:
+def test_a_silent_secondary_can_be_waited_for_before_the_gate_is_shut() -> None:
     """After a power loss of both sites the machine that boots first would mount nothing otherwise."""
     answers, policy = [one(HeardRole.REPLICA), one(HeardRole.NOTHING)], OnUnreachable.parse("wait 10m, then refuse")
     assert verdict_of(answers, policy, 599.0) is None

@@ -37,12 +37,12 @@ def through(*steps: Step) -> HandoverSteps:
 ALL = (Step.DRAINING, Step.ENDING, Step.TELLING, Step.OVER)
 
 
-def test_it_goes_from_the_question_to_the_end() -> None:
+def test_a_change_of_places_goes_from_the_question_to_the_end() -> None:
     through(*ALL)
 
 
 @pytest.mark.parametrize("steps", [ALL[:0], ALL[:1], ALL[:2]])
-def test_before_this_side_is_a_replica_it_can_be_given_up(steps: tuple[Step, ...]) -> None:
+def test_a_change_of_places_can_be_given_up_before_this_side_is_a_replica(steps: tuple[Step, ...]) -> None:
     handover = through(*steps)
     handover.lost("the cable was cut")
     assert (handover.step, handover.refusal) == (Step.GIVEN_UP, "the cable was cut")
@@ -60,7 +60,7 @@ def test_a_replica_does_not_become_a_primary_by_itself(steps: tuple[Step, ...]) 
         handover.give_up("never mind")
 
 
-def test_a_refusal_or_silence_gives_it_up_and_says_why() -> None:
+def test_a_refusal_or_silence_gives_the_change_of_places_up_with_its_reason() -> None:
     handover = through()
     handover.answered("its target is an image file")
     assert (handover.step, handover.refusal) == (Step.GIVEN_UP, "its target is an image file")
@@ -71,7 +71,7 @@ def test_a_refusal_or_silence_gives_it_up_and_says_why() -> None:
     assert silent.step is Step.GIVEN_UP and "no answer" in silent.refusal
 
 
-def test_it_is_given_up_when_not_everything_arrives_in_time() -> None:
+def test_a_change_of_places_is_given_up_when_not_everything_arrives_in_time() -> None:
     handover = through(Step.DRAINING)
     handover.drained(False, 9.0)
     assert handover.step is Step.DRAINING
@@ -183,7 +183,7 @@ def reachable(*, hasty: bool = False) -> set[Both]:
     return seen
 
 
-def test_whatever_is_lost_at_whatever_moment_there_are_never_two_primaries() -> None:
+def test_a_message_lost_at_any_moment_never_leaves_two_primaries() -> None:
     seen = reachable()
     assert not [both for both in seen if both.alpha_primary and both.beta_primary]
     assert any(both.beta_primary and both.step is Step.OVER for both in seen), "it can come to its end"

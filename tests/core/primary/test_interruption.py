@@ -38,7 +38,7 @@ def unanswered(age_s: float, retransmissions: int = 3) -> TcpView:
         (replace(WHOLE, local="", has_local=False), ""),
     ],
 )
-def test_what_is_wrong_with_a_way_is_said_in_words(way: Way, words: str) -> None:
+def test_a_broken_way_is_described_in_words(way: Way, words: str) -> None:
     assert way_problem(way) == words
 
 
@@ -79,7 +79,7 @@ def test_another_fault_of_the_same_way_does_not_begin_the_patience_anew() -> Non
     assert link.dead(10.0 + GONE_PATIENCE_S, waiting=False) == "no route to 10.0.0.2"
 
 
-def test_what_arrives_all_the_same_shows_that_there_is_a_way() -> None:
+def test_a_frame_that_still_arrives_shows_that_there_is_a_way() -> None:
     link = connected_link()
     link.seen(CARRIER_LOST, 10.0)
     link.heard(10.0 + CONTRADICTED_AFTER_S / 2)  # it may have waited in a queue of this machine
@@ -90,7 +90,7 @@ def test_what_arrives_all_the_same_shows_that_there_is_a_way() -> None:
     assert link.problem(30.0), "the next notification counts again"
 
 
-def test_what_was_still_under_way_hides_a_way_that_is_gone_for_no_longer_than_a_silence_counts() -> None:
+def test_a_frame_that_was_still_under_way_hides_a_lost_way_no_longer_than_a_silence_is_accepted() -> None:
     link = connected_link()
     link.seen(CARRIER_LOST, 10.0)
     link.heard(12.0)  # read late, by a machine that was busy
@@ -175,7 +175,7 @@ def test_the_account_of_one_connection_is_not_that_of_the_next_nor_of_a_pause_of
         assert not link.problem(15.0) and link.interruption.delivery_rate_bytes is None
 
 
-def test_who_connected_has_a_way() -> None:
+def test_a_machine_that_connected_has_a_way() -> None:
     link = Link(15.0, 0.0)
     link.seen(CARRIER_LOST, 0.0)
     link.connected(4.0)

@@ -1,4 +1,4 @@
-"""What counts for nobody and was not given to the secondary is known, until it is given."""
+"""Free blocks that were not given to the secondary are known, until they are given."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_block_that_is_written_as_a_whole_is_out_of_it_and_no_other() -> None:
     assert left_out_of(left_out) == [0, 1, 4, 5, 6, 7, 62], "the last block of the volume is short"
 
 
-def test_what_is_given_is_out_of_it() -> None:
+def test_a_block_that_is_given_to_the_secondary_is_not_left_out_any_more() -> None:
     left_out = LeftOut(GEOMETRY)
     left_out.given(runs((0, 4)))
     assert not left_out.mask(np.array([1, 2])).any()
@@ -60,7 +60,7 @@ def test_a_captured_write_is_out_of_it_whatever_the_mode_is() -> None:
     assert not state.left_out.mask(np.array([3])).any() and state.left_out.mask(np.array([4])).all()
 
 
-def test_only_what_really_leaves_it_is_to_be_written_down() -> None:
+def test_only_a_block_that_leaves_the_set_makes_the_set_unsaved() -> None:
     left_out = LeftOut(GEOMETRY)
     left_out.add(runs((8, 8)))
     left_out.written(captured((0, 64, Operation.WRITE), (128, 8, Operation.WRITE)))
@@ -70,7 +70,7 @@ def test_only_what_really_leaves_it_is_to_be_written_down() -> None:
     assert left_out.unsaved and left_out_of(left_out) == [8, 9, 11, 12, 13, 14, 15]
 
 
-def test_what_is_in_use_by_now_is_written_down_soon_because_no_bitmap_remembers_it() -> None:
+def test_a_left_out_block_that_came_into_use_is_saved_soon_because_no_bitmap_remembers_it() -> None:
     left_out = LeftOut(GEOMETRY)
     left_out.add(runs((8, 8)))
     assert left_out.take_grown()

@@ -1,4 +1,4 @@
-"""What is compared first after a power loss: the latest writes of the secondary, what the log names, and the earlier ones."""
+"""The first blocks of a comparison after a power loss: the latest writes of the secondary, those in the log, and earlier ones."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_a_secondary_is_asked_when_everything_is_to_be_compared_if_it_understand
     assert asked == ([state.likely.question] if recalls and not fresh else [])
 
 
-def test_what_a_secondary_tells_of_blocks_is_taken_for_what_it_is() -> None:
+def test_recent_blocks_are_likely_to_differ_and_unwritable_blocks_are_unwritable() -> None:
     state, recognition = known()
     recognition.told(Recent(runs((5, 2)), 4096))
     assert pairs(state.likely.runs) == [(5, 2)] and not state.replica.unwritable.total()

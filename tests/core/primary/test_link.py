@@ -139,7 +139,7 @@ def test_the_kernel_tells_of_an_interruption_before_the_heartbeat_does() -> None
     assert link.dead(12.0 + GONE_PATIENCE_S, waiting=False) == "the interface eth0 has no carrier"
 
 
-def test_what_tcp_tells_of_a_connection_that_is_over_counts_for_nothing() -> None:
+def test_a_tcp_figure_of_a_connection_that_is_over_counts_for_nothing() -> None:
     link = connected_link()
     link.lost("cut", 1.0)
     for now in (2.0, 20.0):

@@ -23,7 +23,7 @@ def normal(**settings: object) -> State:
     return state
 
 
-def test_it_goes_out_behind_the_writes_before_it_and_ahead_of_those_after_it() -> None:
+def test_a_mark_goes_out_behind_the_writes_before_it_and_ahead_of_those_after_it() -> None:
     state = normal()
     marks, link = Marks(state), Link(15.0, 0.0)
     link.connected(0.0)
@@ -36,7 +36,7 @@ def test_it_goes_out_behind_the_writes_before_it_and_ahead_of_those_after_it() -
     assert isinstance(sent, SendFrame) and sent.frame == WANTED.at(2, 0)
 
 
-def test_it_is_held_when_its_own_number_is_acknowledged_and_no_sooner() -> None:
+def test_a_mark_is_held_when_its_own_number_is_acknowledged_and_no_sooner() -> None:
     state = normal()
     marks = Marks(state)
     marks.told(PlaceMark(WANTED, 0))
@@ -50,7 +50,7 @@ def test_it_is_held_when_its_own_number_is_acknowledged_and_no_sooner() -> None:
     assert not taken_effects(state), "it is told once"
 
 
-def test_where_the_stream_is_given_up_it_is_not_known_who_holds_it() -> None:
+def test_the_holders_of_a_mark_are_unknown_once_the_stream_is_given_up() -> None:
     state = normal()
     marks = Marks(state)
     marks.told(PlaceMark(WANTED, 0))
@@ -62,7 +62,7 @@ def test_where_the_stream_is_given_up_it_is_not_known_who_holds_it() -> None:
     assert not taken_effects(state)
 
 
-def test_why_there_is_no_order_to_mark_is_told_and_whether_that_passes() -> None:
+def test_the_reason_for_which_no_mark_can_be_set_is_told_and_whether_it_passes() -> None:
     assert Marks(normal()).problem() is None
     found = {}
     for name, state in {
@@ -78,7 +78,7 @@ def test_why_there_is_no_order_to_mark_is_told_and_whether_that_passes() -> None
     assert "a disk was away" in found["taint"].why and not found["taint"].lasting
 
 
-def test_what_is_uncertain_is_counted_and_hurried_for_a_while() -> None:
+def test_uncertain_bytes_are_counted_and_settled_in_a_hurry_for_a_while() -> None:
     state = normal()
     marks = Marks(state)
     assert marks.certain and not marks.uncertain_bytes and not marks.awaited

@@ -43,7 +43,7 @@ def looking(state: State) -> tuple[QuietBitmap, Overview]:
     return quiet, overview
 
 
-def test_what_is_pending_on_its_way_or_unsettled_is_in_the_map_and_the_log_only_when_it_has_covered() -> None:
+def test_the_map_has_pending_sent_and_unsettled_blocks_and_those_of_the_log_once_they_are_covered() -> None:
     state = state_of(mode=Mode.RESYNCHRONIZING)
     quiet, overview = looking(state)
     state.tracker.pending.set_range(1, 1)
@@ -154,7 +154,7 @@ def copied(state: State, resync: Resync, first: int, count: int, wanted: int | N
     resync.acknowledged(asked.batch)
 
 
-def test_what_a_promotion_would_roll_back_is_out_of_sync_until_the_commit() -> None:
+def test_a_block_that_a_promotion_would_roll_back_is_out_of_sync_until_the_commit() -> None:
     state = state_of(mode=Mode.RESYNCHRONIZING)
     quiet, overview = looking(state)
     resync = Resync(state, quiet, 1, 0.0)
@@ -190,7 +190,7 @@ def test_a_block_that_only_waits_for_its_acknowledgement_is_told_apart_from_one_
     assert status.on_the_way_bytes == 2 * 4096, "block 6 has to be copied as well: it is not merely on the way"
 
 
-def test_what_is_out_of_sync_otherwise_is_never_hidden_where_both_together_exceed_the_volume() -> None:
+def test_the_out_of_sync_bytes_are_the_whole_volume_where_their_sum_would_exceed_it() -> None:
     state = state_of(mode=Mode.NORMAL)
     overview = looking(state)[1]
     blocks = state.geometry.block_count

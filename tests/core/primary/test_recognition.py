@@ -33,7 +33,7 @@ def test_the_known_replica_is_remembered_as_it_is() -> None:
     assert state.replica.state == "outdated" and not recognition.scan_whole
 
 
-def test_one_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too() -> None:
+def test_a_replica_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too() -> None:
     state, recognition = known()
     assert "went back" in recognition.connected(said(progress=90))
     assert lines(state, "warning")
@@ -52,7 +52,7 @@ def test_one_that_went_back_is_scanned_anew_and_the_next_run_would_notice_it_too
     assert not taken_effects(state)
 
 
-def test_one_that_comes_back_before_the_map_with_all_it_lacks_is_on_disk_is_not_written_down_yet() -> None:
+def test_a_replica_that_reconnects_before_the_map_with_its_missing_blocks_is_saved_is_not_saved_yet() -> None:
     """A run that is killed here leaves the map of another replica, and would take it for that of this one."""
     state, recognition = known()
     recognition.connected(said("other", progress=3))
@@ -69,7 +69,7 @@ def test_one_that_comes_back_before_the_map_with_all_it_lacks_is_on_disk_is_not_
     assert [e.replica for e in taken_effects(state) if isinstance(e, RememberReplica)] == ["other"]
 
 
-def test_that_there_is_an_image_to_go_back_to_is_known_even_where_ours_is_a_first_copy_still() -> None:
+def test_an_earlier_image_to_go_back_to_is_known_even_during_our_first_copy() -> None:
     state, recognition = known(initial=True)
     recognition.connected(said())
     assert state.replica.state == "inconsistent" and state.replica.goes_back
@@ -81,7 +81,7 @@ def test_that_there_is_an_image_to_go_back_to_is_known_even_where_ours_is_a_firs
     assert not state.replica.goes_back
 
 
-def test_of_another_replica_nothing_is_remembered_before_its_map() -> None:
+def test_nothing_of_another_replica_is_remembered_before_its_map() -> None:
     state, recognition = known()
     assert "another replica" in recognition.connected(said("other", progress=3, of_this_volume=True))
     recognition.remember_when_mapped()
@@ -108,6 +108,6 @@ def test_an_image_that_cannot_be_used_stays_so_until_the_secondary_says_otherwis
     assert state.replica.state == "outdated"
     recognition.left(unusable=True)
     recognition.left(unusable=False)
-    assert state.replica.state == "inconsistent", "a cut does not mend a disk"
+    assert state.replica.state == "inconsistent", "a cut does not repair a disk"
     recognition.connected(said())
     assert state.replica.state == "outdated"

@@ -1,4 +1,4 @@
-"""What a replica may be called: up to date only while a heartbeat that was answered vouches for what is missing."""
+"""The reported state of a replica: up to date only while an answered heartbeat proves that nothing is missing."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_nothing_missing_is_fresh_whatever_the_link_does_and_anything_missing_ne
     assert not is_fresh(10.0, None, 10.0)
 
 
-def test_what_is_not_acknowledged_or_not_settled_is_missing_since_the_earlier_of_both() -> None:
+def test_the_replica_is_behind_since_the_oldest_unacknowledged_or_unsettled_write() -> None:
     state = state_of(mode=Mode.NORMAL)
     assert behind_since(state) is None
     state.unsettled.add(np.array([3]), 1, 5.0)
@@ -99,11 +99,11 @@ def test_a_heartbeat_tells_how_long_ago_the_last_answer_arrived() -> None:
         ({"mode": Mode.UNSYNCHRONIZED, "replica_state": "outdated"}, "outdated"),
     ],
 )
-def test_the_word_is_never_better_than_what_is_known(changes: dict[str, object], word: str) -> None:
+def test_the_reported_state_is_never_better_than_the_known_facts(changes: dict[str, object], word: str) -> None:
     assert reported_state(status_of(**changes), 0.0, 0) == word
 
 
-def test_of_snapshots_the_last_one_is_up_to_date_while_nothing_was_written_after_it() -> None:
+def test_the_last_snapshot_is_up_to_date_while_nothing_was_written_after_it() -> None:
     status = status_of(mode=Mode.SNAPSHOTS, replica_state="consistent")
     assert reported_state(status, 0.0, 0) == "up-to-date"
     assert reported_state(status, 1.0, 0) == reported_state(status, 0.0, 4096) == "consistent"

@@ -105,7 +105,7 @@ def test_a_reading_is_offered_and_only_what_differs_is_sent() -> None:
     assert not resync.in_transit() and state.replica.unfinished and not resync.awaiting
 
 
-def test_how_early_the_differences_were_found_is_told_once() -> None:
+def test_the_share_of_differences_that_were_found_early_is_told_once() -> None:
     state, _, resync = resync_of(*range(64))
     state.likely.by_log(runs((40, 2)))
     resync = Resync(state, QuietBitmap(state, 0.0), 4, 0.0)
@@ -154,7 +154,7 @@ def test_a_reading_without_a_whole_unit_is_sent_as_it_is() -> None:
     assert only(taken_effects(state), SendBlocks) == SendBlocks(asked.reading, 1, None)
 
 
-def test_what_is_left_over_beside_whole_units_is_sent_with_what_differs() -> None:
+def test_blocks_outside_of_whole_units_are_sent_with_the_units_that_differ() -> None:
     state = State(PrimaryConfig(Geometry(64 * 512, 512), epoch=7, initial=False, scan_used=False), 0.0)
     state.tracker.pending.set_range(6, 12)
     resync = Resync(state, QuietBitmap(state, 0.0), 1, 0.0)
@@ -212,7 +212,7 @@ def test_a_resynchronization_without_an_end_is_told_once_unless_the_operator_kno
     assert bool(taken) != explained
 
 
-def test_what_is_abandoned_is_pending_again() -> None:
+def test_an_abandoned_reading_is_pending_again() -> None:
     state, _, resync = resync_of(1, 2)
     asked = read(state, resync)
     taken_effects(state)

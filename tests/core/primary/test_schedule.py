@@ -1,4 +1,4 @@
-"""What is repeated is never put off for longer than from one time to the next, whatever the clock has said."""
+"""A repeated task is never put off for longer than one interval, for any reading of the clock."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ YEARS_S = 10 * 365 * 86400.0
 @pytest.mark.parametrize(
     ("since_s", "due_s"), [(None, 0.0), (0.0, 60.0), (20.0, 40.0), (60.0, 0.0), (YEARS_S, 0.0), (-YEARS_S, 60.0)]
 )
-def test_it_is_counted_from_the_last_time(since_s: float | None, due_s: float) -> None:
+def test_the_next_time_is_counted_from_the_last_one(since_s: float | None, due_s: float) -> None:
     assert due_in_s(60.0, since_s) == due_s
 
 
 @given(st.floats(min_value=1.0, max_value=YEARS_S), st.floats(min_value=-YEARS_S, max_value=YEARS_S))
-def test_it_is_due_within_one_interval(every_s: float, since_s: float) -> None:
+def test_the_next_time_is_due_within_one_interval(every_s: float, since_s: float) -> None:
     assert 0.0 <= due_in_s(every_s, since_s) <= every_s
 
 
@@ -83,7 +83,7 @@ def test_a_cause_that_was_quiet_for_an_hour_is_a_new_one() -> None:
         assert (rests.look([BELOW], now + 100.0) is None) == is_new
 
 
-def test_one_that_came_again_soon_and_could_not_be_answered_for_hours_is_the_same_cause() -> None:
+def test_a_cause_that_came_again_soon_and_could_not_be_answered_for_hours_is_the_same_one() -> None:
     rests = TaintRests()
     for ended_at in (100.0, 200.0):
         rests.answered([BELOW], ended_at - 100.0, ended_at)

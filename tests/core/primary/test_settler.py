@@ -1,4 +1,4 @@
-"""Settling: what is unsettled is read, compared behind the stream, and sent when it differs."""
+"""Settling: an unsettled block is read, compared behind the stream, and sent when it differs."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_an_unsettled_block_is_read_when_its_time_has_come_and_one_reading_at_a_
     assert not taken_effects(state) and settler.deadline() == inf, "the first one is under way"
 
 
-def test_it_is_compared_only_behind_every_update_that_was_captured_by_the_end_of_the_read() -> None:
+def test_a_block_is_compared_only_behind_every_update_that_was_captured_by_the_end_of_its_read() -> None:
     state, settler = unsettled_state(5)
     settler.advance(1.0, hurry=True)
     read = only(taken_effects(state), ReadBlocks)
@@ -179,7 +179,7 @@ def test_overlapping_failed_and_unstable_writes_unsettle_their_blocks() -> None:
     }
 
 
-def test_what_is_heard_of_late_is_in_doubt_since_it_happened_and_read_as_soon_as_anything_else() -> None:
+def test_a_write_that_is_captured_late_is_unsettled_since_it_happened_and_read_as_soon_as_any_other() -> None:
     """The controller had stood still, and the records lay in the ring."""
     state = state_of(mode=Mode.NORMAL)
     settler = Settler(state)
@@ -248,7 +248,7 @@ def test_more_of_them_than_anybody_would_wait_for_count_for_nobody(monkeypatch: 
     assert state.left_out.blocks.extents().blocks().tolist() == list(range(20, 26))
 
 
-def test_what_is_sent_of_free_space_is_known_to_the_secondary() -> None:
+def test_a_block_of_free_space_that_is_sent_is_not_left_out_any_more() -> None:
     state, settler = unsettled_state(2)
     state.left_out.add(runs((0, 8)))
     settler.advance(2.0, hurry=False)

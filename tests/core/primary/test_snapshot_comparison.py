@@ -38,7 +38,7 @@ def test_only_blocks_that_nobody_wrote_count_as_different() -> None:
     assert comparison.current is None and not comparison.under_way
 
 
-def test_without_a_difference_it_says_what_was_compared() -> None:
+def test_a_comparison_without_a_difference_tells_how_much_was_compared() -> None:
     state, comparison = comparing()
     comparison.committed()
     assert "32.0 KiB were compared" in lines(state, "info")[0]
@@ -57,7 +57,7 @@ def test_free_space_that_was_never_copied_is_no_difference() -> None:
     assert taken_effects(state) == [VerifyEnded(8, 1, ((3, 1),), 2)]
 
 
-def test_progress_is_what_has_left_the_map() -> None:
+def test_the_progress_is_the_blocks_that_have_left_the_map() -> None:
     state, comparison = comparing()
     state.tracker.pending.clear()
     comparison.wanted(np.array([5]))
@@ -65,7 +65,7 @@ def test_progress_is_what_has_left_the_map() -> None:
     assert progress is not None and (progress.done_bytes, progress.total_bytes) == (8 * 4096, 8 * 4096)
 
 
-def test_one_that_is_cancelled_ends_without_a_word() -> None:
+def test_a_cancelled_comparison_ends_without_a_message() -> None:
     state, comparison = comparing()
     comparison.cancel()
     comparison.wanted(np.array([5]))
@@ -97,7 +97,7 @@ def test_a_taint_of_the_same_words_that_comes_up_before_the_snapshot_is_not_answ
     assert list(state.taints) == ["something was not seen"], "the blocks in use were looked for before it"
 
 
-def test_it_has_nothing_under_way_of_its_own() -> None:
+def test_a_snapshot_comparison_reads_nothing_by_itself() -> None:
     _, comparison = comparing()
     comparison.pause(0.0)
     comparison.touch(runs((0, 1)))

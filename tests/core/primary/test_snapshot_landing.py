@@ -141,7 +141,7 @@ def test_a_frozen_source_is_flipped_once_nothing_is_in_flight_and_read_at_once()
     assert story.commit(5.0) == 1 and story.landing.number == 1
 
 
-def test_of_a_snapshot_both_maps_are_read_and_what_the_second_names_stays_out_of_sync() -> None:
+def test_both_maps_of_a_snapshot_are_read_and_blocks_of_the_second_stay_out_of_sync() -> None:
     story = Story(1, apart=True)
     story.to_last_sweep(7)
     asked = story.all_read()
@@ -312,7 +312,7 @@ def test_the_next_snapshot_is_due_after_the_interval_when_something_was_written_
     assert not landing.due(2.0), "one that is over asks for no other image"
 
 
-def test_it_is_in_sync_now_only_while_nothing_was_written_since_the_last_image() -> None:
+def test_a_replica_is_in_sync_now_only_while_nothing_was_written_since_the_last_image() -> None:
     story = Story(1)
     before = story.landing.status(1.0, clean=True)
     assert before is not None and before.instant is before.in_sync_at is None

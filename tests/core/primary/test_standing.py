@@ -29,7 +29,7 @@ def test_a_secondary_follows_a_moment_in_a_following_mode_without_a_taint_when_i
     assert not is_followed(Mode.RESYNCHRONIZING, False, 100, BEFORE)
 
 
-def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_blocks_in_use_are_known() -> None:
+def test_the_shortage_is_the_largest_possible_and_unknown_before_the_blocks_in_use_are_known() -> None:
     shortage = Shortage(known=True, out_of_sync_bytes=10, unacknowledged_bytes=30)
     assert replace(shortage, known=False).behind_bytes(Mode.NORMAL, 5) is None
     assert shortage.behind_bytes(Mode.NORMAL, 5) == 30
@@ -38,7 +38,7 @@ def test_it_lacks_the_most_that_can_be_and_nobody_knows_how_much_before_the_bloc
 
 
 @pytest.mark.parametrize("scanned", [False, True])
-def test_what_it_lacks_is_what_the_status_tells(scanned: bool) -> None:
+def test_the_shortage_has_the_figures_of_the_status(scanned: bool) -> None:
     config = PrimaryConfig(Geometry(64 * 4096, 4096), epoch=7, initial=False, scan_used=not scanned)
     brain = Primary(config, 0.0)
     brain.state.tracker.pending.set_blocks(np.array([3, 4, 9]))

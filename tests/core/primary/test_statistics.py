@@ -14,7 +14,7 @@ def writes(*sectors: int) -> np.ndarray:
     return records
 
 
-def test_what_is_discarded_or_zeroed_does_not_count_as_a_rate_of_writes_since_it_takes_no_room():
+def test_discarded_and_zeroed_bytes_do_not_count_in_the_rate_of_writes_since_they_take_no_room():
     """A landing that waited for it to sink would be late."""
     statistics, records = Statistics(0.0), writes(8, 1 << 21, 1 << 21)
     records["op"] = Operation.WRITE, Operation.DISCARD, Operation.WRITE_ZEROES
@@ -23,7 +23,7 @@ def test_what_is_discarded_or_zeroed_does_not_count_as_a_rate_of_writes_since_it
     assert statistics.write_rate_bytes(2.0) == 8 * 512 / 2
 
 
-def test_what_was_written_sent_compared_and_settled_is_counted() -> None:
+def test_sent_compared_and_settled_bytes_are_counted() -> None:
     statistics = Statistics(0.0)
     records = writes(8, 16)
     statistics.sent(records)

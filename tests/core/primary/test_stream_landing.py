@@ -116,7 +116,7 @@ def test_blocks_that_are_kept_busy_are_not_waited_for_for_ever() -> None:
     assert story.advance(MIXED_PATIENCE_S + 0.1) == Enter(Phase.LAST_SWEEP)
 
 
-def test_s1_comes_when_everything_is_on_the_secondary_and_every_record_of_before_was_taken_in() -> None:
+def test_s1_comes_when_everything_is_on_the_secondary_and_every_earlier_record_was_taken_in() -> None:
     story = Story(1)
     story.to_last_sweep()
     assert story.advance() is None, "the last block is on its way"

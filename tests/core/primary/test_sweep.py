@@ -44,7 +44,7 @@ def named(runs: Runs, size_bytes: int, block_bytes: int = 4096) -> Likely:
 
 
 @given(st.sets(st.integers(0, 99_999), min_size=1, max_size=600), LIKELY)
-def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once(blocks, likely):
+def test_likely_blocks_come_first_and_every_pending_block_comes_once(blocks, likely):
     _, pending = sweep_of(list(blocks))
     numbers = iter(range(1, 1 << 30))
     firsts, counts = np.array(likely, np.int64).reshape(-1, 2).T
@@ -69,7 +69,7 @@ def test_what_is_likely_to_differ_comes_first_and_every_pending_block_comes_once
     assert set(first) == told & blocks and rest == sorted(rest)
 
 
-def test_what_is_likely_is_read_in_its_order_and_a_second_time_only_when_it_is_written() -> None:
+def test_likely_blocks_are_read_in_their_order_and_a_second_time_only_when_they_are_written() -> None:
     _, pending = sweep_of(list(range(5000)))
     numbers = iter(range(1, 1 << 30))
     likely = named(Runs(np.array([4000, 10, 4100], np.int64), np.array([256, 256, 500], np.int64)), 5000 * 4096)
@@ -92,7 +92,7 @@ def test_small_blocks_are_read_in_whole_units_of_a_comparison_also_where_differe
     assert transit.runs.blocks().tolist() == [12, 13, 14, 15, 60, 61, 62, 63]
 
 
-def test_what_the_secondary_tells_in_the_middle_of_a_pass_is_read_next() -> None:
+def test_blocks_that_the_secondary_names_in_the_middle_of_a_pass_are_read_next() -> None:
     _, pending = sweep_of(list(range(5000)))
     likely = named(Runs(np.array([4000, 300], np.int64), np.array([256, 1], np.int64)), 5000 * 4096)
     numbers = iter(range(1, 1 << 30))

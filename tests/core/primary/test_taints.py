@@ -16,7 +16,7 @@ def test_a_reason_is_told_once_and_counts_each_time() -> None:
     assert list(state.taints) == ["one"] and len(lines(state, "error")) == 1 and again > first
 
 
-def test_what_comes_up_again_is_not_answered_by_a_comparison_that_had_begun_before() -> None:
+def test_a_taint_that_comes_up_again_is_not_answered_by_a_comparison_that_had_begun_before() -> None:
     state = state_of()
     taints = Taints(state)
     taints.add("one")
@@ -42,7 +42,7 @@ def test_a_landing_answers_those_that_its_comparison_began_under_and_no_later_on
     assert list(state.taints) == ["three"] and len(lines(state, "info")) == 1, "an answer counts once"
 
 
-def test_what_dm_era_bounds_is_not_answered_by_it_when_it_comes_up_once_more() -> None:
+def test_a_taint_that_dm_era_answered_is_unanswered_when_it_comes_up_once_more() -> None:
     state = state_of(taints=("one",), answered=("one",))
     taints = Taints(state)
     assert not taints.unanswered
@@ -62,7 +62,7 @@ def test_a_scan_of_the_blocks_in_use_answers_everything_from_before_it_began() -
     assert len(lines(state, "info")) == 1
 
 
-def test_what_comes_up_while_the_blocks_in_use_are_looked_for_may_be_in_others() -> None:
+def test_a_taint_that_comes_up_during_the_search_for_blocks_in_use_is_not_answered_by_that_search() -> None:
     state = state_of()
     taints = Taints(state)
     taints.add("before")
@@ -73,7 +73,7 @@ def test_what_comes_up_while_the_blocks_in_use_are_looked_for_may_be_in_others()
     assert list(state.taints) == ["meanwhile"]
 
 
-def test_what_a_secondary_cannot_compare_is_pending_and_its_landing_answers_what_was_known_by_then() -> None:
+def test_blocks_that_a_secondary_cannot_compare_are_pending_and_their_landing_answers_the_known_taints() -> None:
     state = state_of(taints=("one",))
     taints = Taints(state)
     known = state.taint_numbers

@@ -35,7 +35,7 @@ def says(shell: Shell, *blocks: int) -> list[ev.Effect]:
     return effects + shell.feed(ev.Received(Ack(shell.brain.state.acknowledged, replica_state=state)))
 
 
-def test_they_count_are_named_and_keep_the_replica_from_being_called_usable() -> None:
+def test_unwritable_blocks_count_are_named_and_keep_the_replica_from_being_called_usable() -> None:
     shell = in_sync()
     effects = says(shell, 5, 6)
     brain = shell.brain
@@ -49,14 +49,14 @@ def test_they_count_are_named_and_keep_the_replica_from_being_called_usable() ->
     assert word_of(shell) == "up-to-date" and brain.out_of_sync_bytes() == 0
 
 
-def test_a_wait_ends_when_the_target_has_taken_them() -> None:
+def test_a_wait_ends_when_the_target_has_taken_the_unwritable_blocks() -> None:
     shell = in_sync()
     says(shell, 5)
     assert not [effect for effect in shell.feed(ev.WaitAsked(9, shell.position)) if isinstance(effect, ev.AnswerWait)]
     assert ev.AnswerWait(9) in says(shell)
 
 
-def test_one_that_has_no_time_limit_ends_when_all_else_is_there() -> None:
+def test_a_wait_without_a_time_limit_ends_when_everything_else_is_there() -> None:
     shell = in_sync()
     asked = ev.WaitAsked(9, shell.position, patient=False)
     assert ev.AnswerWait(9) in shell.feed(asked)
@@ -68,7 +68,9 @@ def test_one_that_has_no_time_limit_ends_when_all_else_is_there() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"snapshot_interval_s": 60.0}], ids=["stream", "snapshots"])
-def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them(settings: dict[str, float]) -> None:
+def test_unwritable_blocks_are_in_every_map_that_is_written_and_one_is_written_for_them(
+    settings: dict[str, float],
+) -> None:
     shell = in_sync(**settings)
     shell.now += 10.0
     effects = says(shell, 5) + shell.feed(ev.Tick())
@@ -77,7 +79,7 @@ def test_they_are_in_every_map_that_is_written_and_one_is_written_for_them(setti
 
 
 @pytest.mark.parametrize("settings", [{}, {"snapshot_interval_s": 60.0}], ids=["stream", "snapshots"])
-def test_a_map_that_could_not_be_written_is_written_again_for_them(settings: dict[str, float]) -> None:
+def test_a_map_that_could_not_be_written_is_written_again_for_unwritable_blocks(settings: dict[str, float]) -> None:
     shell = in_sync(**settings)
     shell.now += 10.0
     (failed,) = [effect for effect in says(shell, 5) + shell.feed(ev.Tick()) if isinstance(effect, ev.Persist)]
@@ -86,7 +88,7 @@ def test_a_map_that_could_not_be_written_is_written_again_for_them(settings: dic
     assert any(isinstance(effect, ev.Persist) for effect in shell.feed(ev.Tick()))
 
 
-def test_without_a_stream_they_are_compared_by_the_next_image_although_nothing_was_written() -> None:
+def test_unwritable_blocks_are_compared_by_the_next_image_although_nothing_was_written() -> None:
     shell = in_sync(snapshot_interval_s=60.0)
     says(shell, 5)
     before = len(shell.done)
@@ -123,15 +125,15 @@ def test_units_of_another_size_are_the_blocks_that_they_touch() -> None:
     assert state.replica.unwritable.blocks().tolist() == [15], "a target may be larger than its volume"
 
 
-def test_the_operator_is_told_when_there_are_more() -> None:
+def test_the_operator_is_told_when_more_blocks_become_unwritable() -> None:
     recognition, state = told(runs((2, 1)), 4096, Geometry(64 * 4096, 4096))
     recognition.cannot_write(Unwritable(runs((2, 1)), 4096))
     recognition.cannot_write(Unwritable(runs(), 4096))
     assert len(lines(state, "error")) == 1
 
 
-def test_those_that_are_new_are_compared_in_normal_mode_and_once() -> None:
-    """Of a block that cannot be read either, the secondary lacks what was not written since."""
+def test_new_unwritable_blocks_are_compared_in_normal_mode_and_once() -> None:
+    """The secondary lacks the earlier data of a block that it can neither read nor write."""
     state = state_of(mode=Mode.NORMAL)
     recognition, settler = Recognition(state), Settler(state)
     recognition.cannot_write(Unwritable(runs((5, 2)), 4096))
@@ -142,7 +144,7 @@ def test_those_that_are_new_are_compared_in_normal_mode_and_once() -> None:
     assert state.replica.take_doubtful().tolist() == []
 
 
-def test_or_by_the_next_resynchronization() -> None:
+def test_new_unwritable_blocks_are_compared_by_the_next_resynchronization() -> None:
     state = state_of(mode=Mode.RESYNCHRONIZING)
     Recognition(state).cannot_write(Unwritable(runs((5, 2)), 4096))
     Resync(state, QuietBitmap(state, 0.0), 1, 0.0)
@@ -158,7 +160,7 @@ def test_a_secondary_that_comes_back_is_compared_there_again() -> None:
     assert state.replica.take_doubtful().tolist() == [5, 6, 7]
 
 
-def test_what_is_staged_counts_although_the_image_lacks_a_block() -> None:
+def test_staged_blocks_count_although_the_image_lacks_a_block() -> None:
     """Once the target has taken the block, a promotion would go back to that image."""
     state, recognition = known()
     recognition.connected(replace(said(), state="inconsistent"))
@@ -171,7 +173,7 @@ def test_what_is_staged_counts_although_the_image_lacks_a_block() -> None:
     assert state.rolled_back is None
 
 
-def test_what_was_told_ends_with_the_next_welcome() -> None:
+def test_the_unwritable_blocks_are_forgotten_with_the_next_welcome() -> None:
     state, recognition = known()
     recognition.cannot_write(Unwritable(runs((5, 2)), 4096))
     recognition.connected(said())
@@ -179,7 +181,7 @@ def test_what_was_told_ends_with_the_next_welcome() -> None:
     assert state.replica.take_doubtful().tolist() == [5, 6], "and is compared once more"
 
 
-def test_between_the_welcome_and_the_word_on_them_they_count_as_before() -> None:
+def test_unwritable_blocks_count_as_before_between_the_welcome_and_the_report_of_them() -> None:
     shell = in_sync()
     says(shell, 5, 6)
     shell.feed(ev.Disconnected("cut"))
@@ -191,7 +193,7 @@ def test_between_the_welcome_and_the_word_on_them_they_count_as_before() -> None
     assert {5, 6} <= set(brain.unsynchronized_map().extents().blocks().tolist())
 
 
-def test_one_whose_image_is_in_pieces_is_not_called_usable_by_a_word_of_its_own() -> None:
+def test_a_secondary_whose_image_is_in_pieces_is_not_called_usable_by_its_report_alone() -> None:
     state, recognition = known()
     recognition.replica_says(Ack(0, replica_state=INCONSISTENT, progress=7000))
     assert state.replica.state == "inconsistent" and not state.replica.goes_back and state.replica.progress == 7000

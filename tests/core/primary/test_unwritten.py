@@ -1,4 +1,4 @@
-"""What is known for the better counts when it is on the disk."""
+"""A better state counts when it is on the disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.core.primary.parts import state_of
 from tests.core.primary.test_brain import Shell
 
 
-def test_it_is_asked_for_once_and_counts_when_it_was_answered() -> None:
+def test_a_write_is_asked_for_once_and_counts_when_it_was_answered() -> None:
     unwritten = Unwritten()
     assert not unwritten.waits and unwritten.take() == []
     unwritten.add("one")
@@ -22,7 +22,7 @@ def test_it_is_asked_for_once_and_counts_when_it_was_answered() -> None:
     assert not unwritten.waits and unwritten.taints == ()
 
 
-def test_what_is_known_meanwhile_is_asked_for_anew_and_nothing_counts_before_that() -> None:
+def test_an_answer_that_comes_during_a_write_asks_for_another_write_and_none_counts_before_that() -> None:
     unwritten = Unwritten()
     unwritten.add("one")
     unwritten.take()
@@ -86,7 +86,7 @@ def test_until_the_first_image_is_written_down_no_wait_ends_and_nobody_calls_the
     )
 
 
-def test_an_image_of_one_that_was_in_sync_before_waits_for_no_disk_and_of_one_that_was_in_doubt_it_does() -> None:
+def test_the_image_of_a_replica_in_sync_waits_for_no_disk_and_that_of_a_doubtful_one_does() -> None:
     state = state_of()
     recognition = Recognition(state)
     recognition.landed("up-to-date")

@@ -51,7 +51,7 @@ def compared(state: State, verifier: Verifier, now: float, *differing: int) -> l
     return repairs.tolist()
 
 
-def test_what_is_the_same_on_both_sides_ends_it_without_findings() -> None:
+def test_blocks_that_are_the_same_on_both_sides_end_a_verification_without_findings() -> None:
     state, verifier = verifying((0, 3), (10, 2))
     assert compared(state, verifier, 0.0) == []
     assert verifier.advance(0.1) == Findings(5, 0, 0, (), ()) and verifier.current is None
@@ -110,7 +110,7 @@ def test_no_more_is_read_while_much_free_space_is_on_its_way(monkeypatch: pytest
     read(state, verifier, 0.1)
 
 
-def test_what_is_written_while_it_is_read_is_looked_at_again_and_what_is_written_after_it_was_offered_counts() -> None:
+def test_a_block_written_while_it_is_read_is_compared_again_and_one_written_after_its_offer_counts() -> None:
     state, verifier = verifying((0, 4))
     verifier.advance(0.0)
     asked = only(taken_effects(state), ReadBlocks)
@@ -169,7 +169,7 @@ def test_when_replication_halts_the_readings_wait_and_what_is_kept_of_them_is_dr
     assert verifier.deadline() == 2.0 and read(state, verifier, 2.0).runs.total() == 4
 
 
-def test_one_that_is_cancelled_forgets_everything_and_takes_no_answer() -> None:
+def test_a_cancelled_verification_forgets_everything_and_takes_no_answer() -> None:
     state, verifier = verifying((0, 4))
     read(state, verifier, 0.0)
     sent = offered(state, verifier, 0.0)

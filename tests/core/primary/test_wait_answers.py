@@ -41,7 +41,7 @@ GOOD, LACKS = [AnswerWait(1)], [AnswerWait(1, lacks=True)]
 
 
 @pytest.mark.parametrize("patient", [True, False])
-def test_it_is_answered_once_and_then_nobody_waits(patient: bool) -> None:
+def test_a_wait_is_answered_once_and_then_nobody_waits(patient: bool) -> None:
     story = Story()
     story.ask(patient=patient)
     assert story.landing.waited_for
@@ -50,14 +50,14 @@ def test_it_is_answered_once_and_then_nobody_waits(patient: bool) -> None:
 
 
 @pytest.mark.parametrize("patient", [True, False])
-def test_blocks_that_the_source_cannot_give_end_it_also_when_it_has_time(patient: bool) -> None:
+def test_blocks_that_the_source_cannot_give_end_a_wait_also_when_it_has_time(patient: bool) -> None:
     story = Story()
     story.state.unreadable.add(np.array([4]), 0.0)
     story.ask(patient=patient)
     assert story.answered() == LACKS and story.answered() == []
 
 
-def test_blocks_that_the_target_does_not_take_end_it_unless_it_has_time() -> None:
+def test_blocks_that_the_target_does_not_take_end_a_wait_unless_it_has_time() -> None:
     for patient, expected in ((True, []), (False, LACKS)):
         story = Story()
         story.state.replica.unwritable = Runs.of_blocks(np.array([4]))
@@ -67,7 +67,7 @@ def test_blocks_that_the_target_does_not_take_end_it_unless_it_has_time() -> Non
         assert story.answered() == GOOD, "the target took them"
 
 
-def test_what_is_still_on_its_way_comes_first() -> None:
+def test_writes_that_are_still_on_their_way_are_waited_for_first() -> None:
     story = Story()
     story.state.unreadable.add(np.array([4]), 0.0)
     story.state.acknowledged = 2
@@ -77,7 +77,7 @@ def test_what_is_still_on_its_way_comes_first() -> None:
     assert story.answered() == LACKS
 
 
-def test_outside_of_the_mode_that_follows_and_while_tainted_nothing_is_known() -> None:
+def test_no_wait_is_answered_outside_of_normal_mode_and_while_tainted() -> None:
     story = Story(Mode.UNSYNCHRONIZED)
     story.state.unreadable.add(np.array([4]), 0.0)
     story.ask(patient=False)

@@ -35,7 +35,7 @@ def test_another_key_gives_another_digest_and_the_same_key_the_same() -> None:
     assert one.of(b"a" * 4096) == UnitDigest(bytes(32)).of(b"a" * 4096) != other.of(b"a" * 4096)
 
 
-def test_it_is_the_function_that_the_format_names() -> None:
+def test_a_digest_is_made_by_the_function_that_the_format_names() -> None:
     key, unit = bytes(range(32)), b"unit" * 128
     assert UnitDigest(key).of(unit) == hashlib.sha256(key + bytes(32) + unit).digest()[:DIGEST_BYTES]
 

@@ -1,4 +1,4 @@
-"""A split brain is told in the words of people: host, device, moments and MiB of each side; what is not known is called so."""
+"""A split brain is told in the words of people: host, device, moments and MiB of each side; an unknown one is called unknown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_side_tells_everything_that_is_known_of_it() -> None:
     )
 
 
-def test_what_is_not_known_is_called_so_and_never_0() -> None:
+def test_an_unknown_figure_is_called_unknown_and_never_0() -> None:
     words = str(Divergence())
     assert words.startswith("the other side: last common write not known") and "an unknown number of MiB" in words
     assert str(Divergence(device="/dev/vdb")).startswith("a host that is not known (/dev/vdb)")
@@ -36,7 +36,7 @@ def test_what_is_not_known_is_called_so_and_never_0() -> None:
     )
 
 
-def test_it_comes_back_from_json() -> None:
+def test_a_divergence_comes_back_from_json() -> None:
     for side in (SIDE, Divergence()):
         assert Divergence.from_values(json.loads(json.dumps(side.to_values()))) == side
 

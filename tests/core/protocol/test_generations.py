@@ -215,7 +215,7 @@ def test_with_two_secondaries_nobody_with_writes_of_its_own_is_overwritten_and_n
         world.check()
 
 
-def test_one_that_was_away_while_the_other_flapped_is_behind_and_no_stranger():
+def test_a_secondary_that_was_away_while_the_other_flapped_is_behind_and_no_stranger():
     world = ThreeParties()
     world.commit(0, told=True)
     world.commit(1, told=True)
@@ -274,7 +274,7 @@ def test_only_the_first_write_alone_makes_a_new_generation():
     assert alone.in_sync() == Generations(B, (), (A,), shared=True)
 
 
-def test_what_is_remembered_is_bounded():
+def test_the_remembered_generations_are_bounded():
     generations = Generations(generation_name(7, 0), shared=True)
     for count in range(1, 2 * HISTORY_LIMIT):
         generations = generations.written_alone(generation_name(7, count)).offered()

@@ -118,7 +118,7 @@ def test_transactions_arrive_as_they_completed() -> None:
     ],
     ids=["none", "whole before its end", "whole later", "of no file system", "reserved", "too many"],
 )  # fmt: skip
-def test_rows_that_cannot_be_are_refused(rows: tuple[tuple[int, ...], ...]) -> None:
+def test_impossible_rows_of_transactions_are_refused(rows: tuple[tuple[int, ...], ...]) -> None:
     with pytest.raises(ValueError, match=r"."):
         completed(*rows)
 

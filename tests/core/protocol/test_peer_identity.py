@@ -1,4 +1,4 @@
-"""Who has proved a name and a key is the peer, or is turned away with words that name nobody else."""
+"""A machine that has proved a name and a key is the peer, or is turned away with words that name nobody else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a secondary tells of the last updates: units of a size that both sides know, and the same only when they are equal."""
+"""The last updates that a secondary tells: units of a size that both sides know, and the same only when they are equal."""
 
 from __future__ import annotations
 

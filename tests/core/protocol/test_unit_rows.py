@@ -1,4 +1,4 @@
-"""Runs of units as rows: what is encoded comes back, and a row that counts no units is refused."""
+"""Runs of units as rows: encoded runs come back, and a row that counts no units is refused."""
 
 from __future__ import annotations
 

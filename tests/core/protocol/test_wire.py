@@ -321,7 +321,7 @@ def test_a_payload_that_is_not_that_of_its_extents_is_refused(
 
 
 @pytest.mark.parametrize("name", ["want", "begin", "ack", "unwritable", "recent"])
-def test_what_has_no_meaning_yet_is_zero_or_the_frame_is_refused(name: str) -> None:
+def test_bytes_without_a_meaning_are_zero_or_the_frame_is_refused(name: str) -> None:
     """So that a later version may give it one, and this one does not take it for something else."""
     body = bytearray(joined(EXAMPLES[name])[wire.FRAME_HEADER_BYTES :])
     kind = f.FrameKind[type(EXAMPLES[name]).__name__.upper()]
@@ -376,13 +376,13 @@ def test_a_lost_or_repeated_frame_is_noticed_by_its_number():
             decoder.next()
 
 
-def test_who_does_not_tell_its_progress_says_what_older_programs_understand():
+def test_a_frame_without_progress_is_one_that_older_programs_understand():
     assert wire.decode_frame_header(joined(f.Ack(1))[: wire.FRAME_HEADER_BYTES]).body_length == 48
     assert b"progress" not in joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
     assert decoded(joined(f.Ack(1))) == [f.Ack(1, progress=0)]
 
 
-def test_who_tells_no_key_says_what_older_programs_understand():
+def test_a_welcome_without_a_key_is_one_that_older_programs_understand():
     words = joined(f.Welcome(VOLUME, "consistent", 1, 42, True, 1 << 31, False))
     assert b"digest_key" not in words and b"formerly" not in words
 

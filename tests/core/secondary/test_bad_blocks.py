@@ -1,4 +1,4 @@
-"""What the target does not take is kept aside by sectors, and read as if it were there; more than a disk has is too much."""
+"""Data that the target does not take is kept aside by sectors, and read as if it were there; too many bad blocks are refused."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ EXTENTS = st.lists(
 
 
 @given(st.sets(st.integers(0, BLOCKS - 1)), st.lists(EXTENTS, min_size=1, max_size=4))
-def test_the_target_and_what_is_kept_are_together_what_was_written(bad: set[int], batches: list) -> None:
+def test_the_target_and_the_kept_blocks_together_have_everything_that_was_written(bad: set[int], batches: list) -> None:
     """And nothing of it goes to a block that is kept."""
     blocks, disk, truth = kept(*bad), bytearray(SIZE), bytearray(SIZE)
     for number, batch in enumerate(batches):
@@ -78,7 +78,7 @@ def test_a_run_over_several_kept_blocks_is_cut_around_them() -> None:
     assert not any(blocks.kept[1].content)
 
 
-def test_of_a_block_that_could_not_be_read_only_the_sectors_that_were_written_are_known() -> None:
+def test_only_the_written_sectors_of_a_block_that_could_not_be_read_are_known() -> None:
     blocks = kept(1, found=None)
     blocks.lay(10, 2, 0, memoryview(b"x" * 1024))
     assert not blocks.is_whole(1) and blocks.to_read(0, 512) == [(0, 512)]
@@ -109,7 +109,7 @@ def test_the_last_block_of_a_target_may_be_short() -> None:
     assert blocks.length_bytes(7) == 1536 and blocks.is_whole(7)
 
 
-def test_what_the_target_takes_leaves_the_set_and_the_rest_is_tried_in_turn() -> None:
+def test_a_block_that_the_target_takes_leaves_the_set_and_the_others_are_tried_in_turn() -> None:
     blocks = kept(2, 5, 6)
     blocks.unsaved = False
     assert blocks.runs().blocks().tolist() == [2, 5, 6] == blocks.to_try()
@@ -141,7 +141,7 @@ def test_zeros_stay_zeros_wherever_a_run_is_cut() -> None:
 
 def test_the_places_are_named_and_many_are_counted() -> None:
     assert bad_words(Runs.none()) == ""
-    assert "cannot be written at byte 8192, at byte 40960: what is to be there (12288 bytes)" in bad_words(
+    assert "cannot be written at byte 8192, at byte 40960: the data for these places (12288 bytes)" in bad_words(
         Runs(np.array([2, 10]), np.array([2, 1]))
     )
     four, five = (bad_words(Runs(np.arange(count) * 4, np.ones(count, np.int64))) for count in (4, 5))

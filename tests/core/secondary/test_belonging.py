@@ -28,7 +28,7 @@ WWN1, WWN2 = {"wwid": "block-device:wwn-1"}, {"wwid": "block-device:wwn-2"}
         (NAMELESS, {}, {}, Belonging.NAMELESS),
     ],
 )
-def test_who_is_kept_off_a_disk_goes_by_the_record_alone(
+def test_the_record_alone_decides_whether_a_disk_is_a_target(
     record: ReplicaRecord | None, kept: dict[str, str], now: dict[str, str], found: Belonging
 ) -> None:
     assert belonging(record, kept, now.get("wwid", "block-device:"), now) is found

@@ -142,7 +142,7 @@ def test_a_direct_batch_is_acknowledged_after_a_sync():
 
 
 @pytest.mark.parametrize("kind", [1, 2])
-def test_what_is_written_directly_is_counted_in_the_state_file_before_it_is_acknowledged_zeros_too(kind):
+def test_a_direct_write_is_counted_in_the_state_file_before_it_is_acknowledged_and_so_are_zeros(kind):
     play = Play(hello=ASKS)
     play(e.RoomMeasured(0))
     play.frame(f.Begin(1, EPOCH, 0))
@@ -252,14 +252,14 @@ def test_frames_of_a_connection_that_was_replaced_are_not_looked_at():
     assert not play.frame(stream(11, 12))
 
 
-def test_a_busy_secondary_says_something_so_that_it_is_not_taken_for_dead():
+def test_a_busy_secondary_sends_an_acknowledgement_in_time_not_to_be_taken_for_dead():
     play = Play()
     play.frame(stream(11, 12))
     assert play.brain.deadline() <= ACK_INTERVAL_S
     assert [type(send.frame) for send in play(e.Tick(), e.Send, now=ACK_INTERVAL_S + 1)] == [f.Ack]
 
 
-def test_the_word_that_is_due_goes_out_with_the_answer_to_a_question():
+def test_an_acknowledgement_that_is_due_goes_out_with_the_answer_to_a_question():
     play = Play()
     play.frame(stream(11, 12))
     play(e.Tick(), now=10.0)
@@ -355,7 +355,7 @@ def test_the_key_of_the_digests_is_told_to_a_primary_that_asks_and_is_another_on
 
 
 @pytest.mark.parametrize("resync", [True, False])
-def test_of_a_primary_without_the_key_everything_is_wanted_because_equal_digests_prove_nothing(resync):
+def test_every_block_of_a_primary_without_the_key_is_wanted_because_equal_digests_prove_nothing(resync):
     play = Play(hello=OLDER)
     if resync:
         play(e.RoomMeasured(0))

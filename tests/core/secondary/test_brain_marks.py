@@ -52,7 +52,7 @@ def test_a_mark_is_acknowledged_when_it_is_durable_and_its_number_is_the_next_of
     assert isinstance(append.entry, f.Stream)
 
 
-def test_what_comes_behind_another_update_than_it_says_breaks_the_protocol() -> None:
+def test_a_mark_behind_another_update_than_it_names_breaks_the_protocol() -> None:
     for frame in (mark(14), completed(13)):
         play = streaming()
         refusal = play.frame(frame, e.Send)[0].frame

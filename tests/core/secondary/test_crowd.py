@@ -1,4 +1,4 @@
-"""Who comes in great numbers, from however many addresses of a network, keeps out only itself."""
+"""A crowd from one network, of any number of addresses, keeps out only itself."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_nobody_displaces_the_address_that_was_welcomed_last(numbers: list[int],
     assert after([friend] * times + others, welcomed=friend).count(friend) == times
 
 
-def test_of_strangers_that_come_at_a_known_address_the_oldest_goes_before_the_others_are_shut_out() -> None:
+def test_the_oldest_stranger_at_a_known_address_is_closed_before_other_addresses_are_shut_out() -> None:
     left = after(["192.0.2.1", *["198.51.100.7"] * 100, "192.0.2.1"], welcomed="198.51.100.7")
     assert left.count("192.0.2.1") == 2
 

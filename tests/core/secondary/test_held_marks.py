@@ -24,7 +24,7 @@ def test_the_newest_are_kept_and_one_that_is_found_again_counts_once() -> None:
     assert again == held and again.newest is not None and again.newest.mark.number == KEPT_MARKS + 3
 
 
-def test_they_come_back_from_a_file_as_they_were() -> None:
+def test_held_marks_come_back_from_a_file_as_they_were() -> None:
     held = HeldMarks().with_mark(mark(1), 7).with_mark(mark(2), (1 << 64) - 1)
     assert HeldMarks.from_values(held.to_values()) == held
     with pytest.raises(ValueError, match="a list"):
@@ -70,7 +70,7 @@ def test_marks_in_the_journal_are_held_at_their_place_and_move_the_image() -> No
     assert newest is not None and (newest.epoch, newest.mark.sequence) == (9, 5)
 
 
-def test_only_what_earlier_programs_cannot_read_makes_their_version_refuse_the_state() -> None:
+def test_only_entries_that_earlier_programs_cannot_read_make_them_refuse_the_state() -> None:
     plain, timed = record(), record(journal_layout=2)
     assert plain.to_values()["version"] == 2 and "journal_layout" not in plain.to_values()
     assert record(kept_aside=True).to_values()["version"] == 3

@@ -1,4 +1,4 @@
-"""Golden records of the journal: what earlier versions wrote is read, and what this version writes stays readable."""
+"""Golden records of the journal: those of earlier versions are read, and those of this version stay readable."""
 
 from __future__ import annotations
 

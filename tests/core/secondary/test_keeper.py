@@ -255,7 +255,7 @@ def test_the_checkpoint_moves_after_a_sync_and_the_journal_is_freed_after_the_st
     assert not desk.keeper.can_free and desk.keeper.drained and desk.keeper.deadline() is None
 
 
-def test_what_was_applied_during_a_sync_gets_a_checkpoint_of_its_own() -> None:
+def test_an_entry_that_was_applied_during_a_sync_gets_a_checkpoint_of_its_own() -> None:
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 5000)
     desk.applied(AppliedPoint(3000, EPOCH, 10))
@@ -276,7 +276,7 @@ def test_much_that_is_not_checked_is_synced_before_its_time_and_so_is_the_rest_w
     assert kinds(desk.applied(AppliedPoint(5000, EPOCH, 11), peer=None)) == [e.Sync]
 
 
-def test_who_waits_for_room_gets_it_with_the_next_checkpoint_which_is_made_at_once() -> None:
+def test_a_wait_for_room_ends_with_the_next_checkpoint_and_that_is_made_at_once() -> None:
     desk = Desk()
     desk.journalled(desk.append(stream(11)), 5000)
     assert desk.keeper.can_free

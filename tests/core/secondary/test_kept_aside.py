@@ -88,7 +88,7 @@ def test_a_primary_that_cannot_be_told_of_single_blocks_is_refused_until_there_a
     assert [type(frame) for frame in sent(play(e.Connected(4, HELLO, bytes(32))))] == [f.Welcome]
 
 
-def test_one_that_waits_to_be_welcomed_meanwhile_is_refused_as_well() -> None:
+def test_a_primary_that_waits_to_be_welcomed_meanwhile_is_refused_as_well() -> None:
     play = Play(hello=KNOWS)
     (append,) = play.frame(stream(11, 11), e.Append)
     assert not sent(play(e.Connected(2, HELLO, bytes(32)))), "the journal is not settled"
@@ -122,7 +122,7 @@ def test_a_failure_of_the_whole_target_comes_first_and_leaves_the_single_blocks(
     assert f.Welcome in [type(frame) for frame in sent(brain.handle(e.Connected(2, KNOWS, bytes(32)), 0.0))]
 
 
-def test_it_does_not_take_the_place_of_its_primary() -> None:
+def test_a_secondary_with_kept_blocks_does_not_take_the_place_of_its_primary() -> None:
     play = Play(hello=KNOWS)
     play.brain.config = replace(play.brain.config, unable="", target_bytes=SIZE, sector_bytes=512)
     assert sent(play.frame(f.Handover(False, "h:1"))) == [f.Takeover(False, "")]

@@ -66,7 +66,7 @@ def test_the_question_is_kept_before_it_is_answered_and_a_no_begins_nothing() ->
     assert kinds(side.hears(ASK)) == [e.Send] and side.stage is None
 
 
-def test_a_last_word_that_is_refused_is_kept_with_the_reason() -> None:
+def test_a_final_handover_that_is_refused_is_kept_with_the_reason() -> None:
     side = Side()
     side.connects()
     assert kinds(side.hears(replace(FINAL, sequence=11))) == [e.KeepHandover, e.Send]
@@ -74,20 +74,20 @@ def test_a_last_word_that_is_refused_is_kept_with_the_reason() -> None:
     assert kept is not None and kept.stage is HandoverStage.REFUSED and "does not stand where" in kept.why
 
 
-def test_the_last_word_comes_over_a_connection_of_its_own_and_ends_nothing() -> None:
+def test_the_final_handover_comes_over_a_connection_of_its_own_and_ends_nothing() -> None:
     side = Side()
     side.connects()
     side.hears(ASK)
     side.hears(f.Bye("stopping"))
     side.again()  # it was killed, or failed
     side.connects()
-    assert side.stage is HandoverStage.ASKED, "a greeting may be that of a primary which is one no more"
+    assert side.stage is HandoverStage.ASKED, "a greeting may be that of a former primary"
     side.hears(FINAL)
     assert side.stage is HandoverStage.ASKED, "until it is done"
 
 
 @pytest.mark.parametrize("frame", [f.Ping(1), f.Begin(1, 7, 0)])
-def test_a_primary_that_connects_anew_and_goes_on_ends_it(frame: f.Frame) -> None:
+def test_a_primary_that_connects_anew_and_goes_on_ends_the_open_change(frame: f.Frame) -> None:
     side = Side()
     side.connects()
     side.hears(ASK)
@@ -99,7 +99,7 @@ def test_a_primary_that_connects_anew_and_goes_on_ends_it(frame: f.Frame) -> Non
     assert e.KeepHandover not in kinds(side.hears(f.Ping(2))), "once"
 
 
-def test_a_primary_that_goes_on_for_long_in_the_same_connection_has_given_it_up() -> None:
+def test_a_primary_that_goes_on_for_long_in_the_same_connection_has_given_the_change_up() -> None:
     side = Side()
     side.connects()
     side.hears(ASK, 10.0)
@@ -118,12 +118,12 @@ def test_this_side_has_given_its_place_until_a_primary_is_heard() -> None:
 
 
 @pytest.mark.parametrize("stage", HandoverStage)
-def test_whatever_is_open_ends_with_a_primary_that_goes_on(stage: HandoverStage) -> None:
+def test_an_open_change_of_places_ends_with_a_primary_that_goes_on(stage: HandoverStage) -> None:
     watch = HandoverWatch(OpenHandover(stage, OTHER))
     assert watch.ends(1, f.Ping(1), 0.0) and not watch.ends(1, FINAL, 0.0) and not watch.ends(1, f.Bye(""), 0.0)
 
 
-def test_without_one_that_is_open_nothing_is_forgotten() -> None:
+def test_nothing_is_forgotten_without_an_open_change_of_places() -> None:
     assert not HandoverWatch().ends(2, f.Ping(1), 9.0)
 
 
@@ -156,7 +156,9 @@ def test_without_one_that_is_open_nothing_is_forgotten() -> None:
         ),
     ],
 )
-def test_each_is_a_sentence_with_what_to_do(found: OpenHandover, words: tuple[str, ...]) -> None:
+def test_each_open_change_of_places_is_a_sentence_with_the_command_to_give(
+    found: OpenHandover, words: tuple[str, ...]
+) -> None:
     assert all(word in found.words for word in words) and found.to_report()["words"] == found.words
     assert OpenHandover.from_values(found.to_values()) == found
 
@@ -171,6 +173,6 @@ def test_each_is_a_sentence_with_what_to_do(found: OpenHandover, words: tuple[st
         {**GIVEN.to_values(), "why": 7},
     ],
 )
-def test_what_is_no_change_of_places_is_none(values: object) -> None:
+def test_values_that_are_no_change_of_places_are_refused(values: object) -> None:
     with pytest.raises(ValueError):
         OpenHandover.from_values(values)

@@ -38,12 +38,12 @@ def connected(watch: PrimaryWatch, record: ReplicaRecord = RECORD, now: float = 
     return brain
 
 
-def test_of_a_primary_that_is_back_nobody_knows_what_is_lacking_before_it_tells() -> None:
+def test_the_shortage_behind_a_primary_that_is_back_is_unknown_before_it_tells() -> None:
     watch = PrimaryWatch()
     brain = connected(watch)
     brain.handle(e.FrameReceived(1, TOLD), 1.0)
     assert watch.report(1.0, connected=True).behind_bytes == 0
-    assert watch.report(99.0).behind_bytes == 0, "away, what it told last is what is known"
+    assert watch.report(99.0).behind_bytes == 0, "while it is away, its last report counts"
     brain = connected(watch, now=100.0)
     report = watch.report(100.0, connected=True)
     assert report.behind_bytes is None and report.told == TOLD.moment
@@ -68,7 +68,7 @@ def test_a_primary_lives_while_it_is_heard_and_no_longer() -> None:
 
 
 @pytest.mark.parametrize("within_s", [SIGN_OF_LIFE_S, 3.0])
-def test_what_a_machine_did_not_hear_while_it_was_suspended_is_no_silence(within_s: float) -> None:
+def test_the_time_in_which_a_machine_was_suspended_is_no_silence_of_the_primary(within_s: float) -> None:
     watch = PrimaryWatch()
     watch.heard(100.0)
     watch.note_wake(101.0)  # the monotonic clock stood still
@@ -83,7 +83,7 @@ def test_what_a_machine_did_not_hear_while_it_was_suspended_is_no_silence(within
     assert not watch.lives(watch.woke_at, within_s=within_s)
 
 
-def test_one_that_ended_on_purpose_does_not_live_until_it_connects_again() -> None:
+def test_a_primary_that_ended_on_purpose_does_not_live_until_it_connects_again() -> None:
     watch = PrimaryWatch()
     brain = connected(watch)
     brain.handle(e.FrameReceived(1, f.Bye("stopped")), 1.0)
@@ -151,7 +151,7 @@ def test_numbers_of_another_epoch_tell_nothing() -> None:
     assert watch.report(0.0).as_of == ""
 
 
-def test_what_was_heard_outlives_the_brain_and_comes_back_from_json() -> None:
+def test_the_primarys_report_outlives_the_brain_and_comes_back_from_json() -> None:
     watch = PrimaryWatch()
     connected(watch).handle(e.FrameReceived(1, TOLD), 1.0)
     Secondary(SecondaryConfig(SIZE), RECORD, Recovery(RECORD), StagedBlocks(), 2.0, watch)

@@ -84,7 +84,7 @@ def test_any_usable_replica_of_a_silent_primary_is_promoted(state: ReplicaState)
     assert why_not_promote("/dev/vdb", state, "alpha", lives=False) is None
 
 
-def test_what_is_lost_is_what_the_primary_told_beyond_the_image() -> None:
+def test_the_loss_is_everything_that_the_primary_told_beyond_the_image() -> None:
     lost = loss(PRIMARY, Position(7, 12))
     assert lost == Loss("alpha", PRIMARY.as_of, PRIMARY.told, 25.0, 80 << 20, nothing=False)
 

@@ -61,7 +61,7 @@ def test_discards_are_left_out_and_long_zeros_hide_nothing_that_was_written_befo
     assert told[0] == 10 and told[-1] == 1 and len(told) == LONGEST_UNITS + 1
 
 
-def test_of_many_the_oldest_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_of_too_many_recent_writes_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recent_writes, "MAX_RECENT_EXTENTS", 5)
     recent = RecentWrites()
     for number in range(6):
@@ -79,7 +79,7 @@ def test_an_answer_is_one_that_a_frame_can_carry() -> None:
     assert len(recent._tables) == 1
 
 
-def test_what_was_received_is_told_to_a_primary_that_asks() -> None:
+def test_the_blocks_received_last_are_told_to_a_primary_that_asks() -> None:
     play = Play(hello=replace(HELLO, epoch=HELLO.epoch))
     assert RECENT_WRITES in play.welcome.features
     assert sent(play.frame(Recall(GIB))) == [Recent(RecentWrites().told(Recall(GIB), SIZE).units, 4096)], "nothing yet"
@@ -92,7 +92,7 @@ def test_what_was_received_is_told_to_a_primary_that_asks() -> None:
     assert sent(again.frame(Recall(GIB)))[0].units.blocks().tolist() == [0], "it lives longer than a brain"
 
 
-def test_what_a_resynchronization_brings_is_no_write() -> None:
+def test_blocks_of_a_resynchronization_are_no_recent_writes() -> None:
     play = Play()
     play(e.RoomMeasured(1 << 40))
     play.frame(f.Begin(1, 7, 0))

@@ -62,7 +62,7 @@ def test_a_record_that_goes_with_another_target_is_of_a_replica_that_no_primary_
     assert not any(fresh.kept_for("u", name, copied=copied).fresh for copied in (False, True))
 
 
-def test_what_a_side_alone_has_is_open_until_it_is_given_up_or_promoted() -> None:
+def test_the_writes_that_one_side_alone_has_are_open_until_they_are_given_up_or_promoted() -> None:
     own = Divergence("alpha", "/dev/x", differing_bytes=4096)
     assert own_part(RECORD) is None and own_part(replace(RECORD, divergence=replace(own, differing_bytes=0))) is None
     assert own_part(replace(RECORD, divergence=own)) == own

@@ -82,7 +82,9 @@ def test_a_primary_of_an_earlier_version_is_replaced_as_before() -> None:
 
 
 @pytest.mark.parametrize("end", [None, e.Disconnected(1, "the connection broke")])
-def test_one_that_was_started_again_waits_no_longer_than_the_silence_of_its_former_life(end: e.Event | None) -> None:
+def test_a_primary_that_was_started_again_waits_no_longer_than_the_silence_of_its_former_run(
+    end: e.Event | None,
+) -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     if end is not None:
@@ -104,21 +106,21 @@ def test_after_this_machine_was_suspended_the_first_one_has_time_to_be_heard_bef
     assert come(brain, COPY, 4, 2.6 + 2 * SILENT_S) == "Welcome"
 
 
-def test_one_that_said_goodbye_holds_nobody_up() -> None:
+def test_a_primary_that_said_goodbye_holds_nobody_up() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     brain.handle(e.FrameReceived(1, f.Bye("stopped")), 1.0)
     assert come(brain, COPY, 2, 1.0) == "Welcome"
 
 
-def test_one_that_is_in_the_middle_of_a_long_frame_is_heard() -> None:
+def test_a_primary_in_the_middle_of_a_long_frame_is_heard() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     assert come(brain, COPY, 2, 60.0, other_heard_at=59.0) == "second-primary"
     assert come(brain, COPY, 3, 60.0, other_heard_at=50.0) == "Welcome"
 
 
-def test_one_that_waits_for_the_journal_is_not_pushed_out_by_another_machine() -> None:
+def test_a_primary_that_waits_for_the_journal_is_not_pushed_out_by_another_machine() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     table = SectorTable.of([0], [8])
@@ -136,7 +138,7 @@ def test_the_watch_outlives_a_brain_that_is_built_again() -> None:
     assert come(brain_of(watch), COPY, 2, 1.0) == "second-primary"
 
 
-def test_one_that_may_not_write_to_this_replica_hears_its_own_reason() -> None:
+def test_a_primary_that_may_not_write_to_this_replica_hears_its_own_reason() -> None:
     brain = brain_of()
     assert come(brain, ORIGINAL, 1, 0.0) == "Welcome"
     assert come(brain, replace(COPY, volume="ef" * 16), 2, 0.1) == "other-volume"

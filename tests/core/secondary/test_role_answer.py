@@ -73,7 +73,7 @@ def test_a_question_disturbs_no_primary() -> None:
     assert told(play.frame(f.Ping(5)), peer) == [f.Pong(5)], "the one that is there is served on"
 
 
-def test_one_that_asks_while_another_machines_primary_lives_is_told_of_that() -> None:
+def test_a_question_while_another_machines_primary_lives_is_answered_with_that_primary() -> None:
     """It is the old primary, or a copy of the machine."""
     brain = brain_of()
     brain.handle(e.Connected(1, ORIGINAL, bytes(32)), 0.0)
@@ -82,7 +82,7 @@ def test_one_that_asks_while_another_machines_primary_lives_is_told_of_that() ->
     assert isinstance(answer, f.Refuse) and answer.code == f.SECOND_PRIMARY and brain.peer == 1
 
 
-def test_one_of_another_volume_is_refused_as_ever() -> None:
+def test_a_question_from_another_volume_is_refused_as_any_connection() -> None:
     play = Play(connect=False)
     (answer,) = told(play(e.Connected(9, replace(ASKS, volume="77" * 16), bytes(32))), 9)
     assert isinstance(answer, f.Refuse) and answer.code == "other-volume"

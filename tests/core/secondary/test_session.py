@@ -159,7 +159,7 @@ def test_batches_are_acknowledged_up_to_the_first_that_has_not_ended() -> None:
     assert here.ended_batches == 5
 
 
-def test_what_waits_is_taken_up_in_its_order_and_what_came_back_first() -> None:
+def test_waiting_frames_are_taken_up_in_their_order_and_returned_ones_first() -> None:
     here = session(BEGIN)
     here.defer(f.Ping(1))
     here.defer_first(f.Ping(0))
@@ -223,6 +223,6 @@ def test_a_primary_is_there_while_it_is_heard() -> None:
     assert here.is_there(1.0 + SILENT_S) and not here.is_there(1.1 + SILENT_S) and here.silence_s(2.5) == 1.5
 
 
-def test_of_a_primary_that_does_not_tell_its_position_it_counts_that_it_is_heard() -> None:
+def test_the_image_is_fresh_while_a_primary_that_tells_no_position_is_heard() -> None:
     old = beating((1.0, 0), features=())
     assert old.is_fresh(10, 4.5) and old.is_there(4.5) and not old.is_fresh(10, 1.1 + OLD_HEARTBEAT_S + FRESH_S)

@@ -31,7 +31,7 @@ def asked(handover: f.Handover, record: ReplicaRecord = RECORD, **given: object)
     return why_not_take_over(handover, HELLO, record, Position(7, 10), staged=staged, config=config)
 
 
-def test_one_that_stands_where_the_primary_ended_takes_over() -> None:
+def test_a_secondary_that_stands_where_the_primary_ended_takes_over() -> None:
     assert asked(ASK) == "" and asked(FINAL) == ""
     assert asked(ASK, sector_bytes=4096, accept_sectors=True) == "", "smaller blocks on the replica are right"
 
@@ -48,7 +48,7 @@ def test_one_that_stands_where_the_primary_ended_takes_over() -> None:
         (replace(RECORD, consistent=False), {}, "not in sync"),
     ],
 )
-def test_one_that_cannot_be_the_primary_says_why(
+def test_a_secondary_that_cannot_be_the_primary_names_the_reason(
     handover: f.Handover, record: ReplicaRecord, changes: dict[str, object], words: str
 ) -> None:
     assert words in asked(handover, record, **changes)
@@ -62,7 +62,7 @@ def test_one_that_cannot_be_the_primary_says_why(
         (FINAL, replace(RECORD, generations=Generations(3))),
     ],
 )
-def test_one_that_stands_elsewhere_does_not_take_over(handover: f.Handover, record: ReplicaRecord) -> None:
+def test_a_secondary_that_stands_elsewhere_does_not_take_over(handover: f.Handover, record: ReplicaRecord) -> None:
     assert "does not stand where the primary ended" in asked(handover, record)
     assert asked(replace(ASK, epoch=handover.epoch), record) == "", "the question is only whether it could"
 
@@ -89,7 +89,7 @@ def test_the_question_is_answered_and_changes_nothing() -> None:
     assert e.Send(1, f.Takeover(False, "no root")) in effects
 
 
-def test_after_the_last_word_the_old_primary_is_not_heard_any_more() -> None:
+def test_the_old_primary_is_not_heard_any_more_after_its_final_handover() -> None:
     brain = brain_of()
     effects = brain.handle(e.FrameReceived(1, FINAL), 1.0)
     assert e.TakeOver(1, "10.0.0.1:7790") in effects
@@ -99,7 +99,7 @@ def test_after_the_last_word_the_old_primary_is_not_heard_any_more() -> None:
     assert brain.peer is None and brain.handle(e.FrameReceived(1, f.Begin(1, 7, 0)), 1.0) == []
 
 
-def test_a_last_word_that_does_not_fit_is_refused() -> None:
+def test_a_final_handover_at_another_position_is_refused() -> None:
     effects = brain_of().handle(e.FrameReceived(1, replace(FINAL, sequence=12)), 1.0)
     (answer,) = (
         effect.frame for effect in effects if isinstance(effect, e.Send) and isinstance(effect.frame, f.Takeover)

@@ -1,4 +1,4 @@
-"""What others do to a target is noticed, and nothing that this side does is taken for it."""
+"""Changes of a target by others are noticed, and no change by this side is taken for one."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def told(watch: ToldTransactions, now: float = 5.0, *, consistent: bool = True) 
     return held and held.name, newest and newest.name
 
 
-def test_it_is_held_from_when_its_position_is_durable() -> None:
+def test_a_transaction_is_held_from_when_its_position_is_durable() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)
     watch.reached(7, 9)
@@ -35,7 +35,7 @@ def test_it_is_held_from_when_its_position_is_durable() -> None:
     assert told(watch) == ("48212", "48212")
 
 
-def test_one_without_a_name_ends_those_of_the_file_system_before() -> None:
+def test_a_transaction_without_a_name_ends_those_of_the_file_system_before() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)
     watch.reached(7, 10)
@@ -48,7 +48,7 @@ def test_one_without_a_name_ends_those_of_the_file_system_before() -> None:
     assert told(watch) == ("2", "2")
 
 
-def test_its_age_is_that_at_the_primary_and_the_time_since() -> None:
+def test_the_age_of_a_transaction_is_that_at_the_primary_and_the_time_since() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)
     watch.told(replace(ONE, age_ms=1800), 7, 6.0)
@@ -75,7 +75,7 @@ def test_another_image_is_of_no_transaction_that_was_told_before(epoch: int, seq
     assert told(watch) == (None, "48211")
 
 
-def test_what_an_earlier_run_of_the_primary_told_is_never_reached_by_a_later_one() -> None:
+def test_a_transaction_told_by_an_earlier_run_of_the_primary_is_never_reached_by_a_later_run() -> None:
     watch = ToldTransactions()
     watch.told(ONE, 7, 5.0)
     watch.told(TWO, 8, 6.0)

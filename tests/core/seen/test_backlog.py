@@ -46,7 +46,7 @@ def test_a_backlog_that_grows_for_long_is_told_with_its_rate() -> None:
     ],
     ids=["nothing", "steady", "bursts", "worked-off", "it-grew-once", "slowly", "a-burst-now", "unknown-between"],
 )
-def test_what_does_not_grow_for_long_is_no_growth(backlog_at: Callable[[float], float | None]) -> None:
+def test_a_backlog_that_does_not_grow_for_long_is_no_growth(backlog_at: Callable[[float], float | None]) -> None:
     assert growth(backlog_at) is None
 
 

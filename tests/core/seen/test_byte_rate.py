@@ -14,7 +14,7 @@ def test_the_rate_is_that_of_the_last_seconds() -> None:
     assert COUNTER_WINDOW_S < 10
 
 
-def test_it_is_unknown_before_two_looks_at_different_times() -> None:
+def test_the_rate_is_unknown_before_two_looks_at_different_times() -> None:
     rate = ByteRate()
     rate.observe(1.0, 5)
     assert rate.per_second is None

@@ -142,7 +142,7 @@ SHUT = {"outcome": "shut", "words": "h:1: it was promoted"}
         (secondary(), secondary(divergence={"words": "it alone has writes"}), "divergence", "it alone has writes"),
     ],
 )
-def test_what_waits_for_a_person_is_a_problem_also_when_it_was_there_at_the_start(
+def test_a_state_that_waits_for_a_person_is_a_problem_also_when_it_was_there_at_the_start(
     usual: dict[str, Any], changed: dict[str, Any], key: str, words: str
 ) -> None:
     _, (there,), (over,) = told(usual, changed, usual)

@@ -1,4 +1,4 @@
-"""Who asks again and again for the events since the last question gets each once, or is told that some are missing."""
+"""A reader that asks again and again for the events since its last question gets each once, or is told that some are missing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_reader_that_keeps_up_gets_each_event_once(bursts: list[int]) -> None:
     assert seen == list(range(101, 101 + sum(bursts)))
 
 
-def test_a_reader_that_is_too_slow_is_told_so_and_the_ring_is_bounded() -> None:
+def test_a_reader_that_is_too_slow_is_told_that_events_are_missing_and_the_ring_is_bounded() -> None:
     ring = EventRing(0)
     for _ in range(EVENTS_MAX + 5):
         ring.add(NamedChange("connected", ""), MOMENT)

@@ -23,7 +23,7 @@ def test_an_event_survives_its_way_over_a_socket(number: int, words: str, figure
 @pytest.mark.parametrize(
     "values", [None, [], {}, {"number": True, "moment": "", "name": "", "words": ""}, {"number": 1, "name": "stopped"}]
 )
-def test_what_is_no_event_is_not_taken_for_one(values: object) -> None:
+def test_values_that_are_no_event_are_not_taken_for_one(values: object) -> None:
     assert Event.from_values(values) is None
 
 

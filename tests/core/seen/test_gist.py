@@ -1,4 +1,4 @@
-"""What of a sight is news: each change that a person would see, and nothing of an idle second."""
+"""The news in a sight: each change that a person would see, and nothing of an idle second."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_an_idle_second_is_no_news() -> None:
     assert gist(full(secondaries=[{**FULL["secondaries"][0], "lag_seconds": 0.9}])) == gist(full())
 
 
-def test_how_long_nobody_answers_is_no_news_and_that_nobody_does_is() -> None:
+def test_the_length_of_a_silence_is_no_news_and_its_begin_is() -> None:
     stale = {age_s: seen(age_s, "the controller is silent") for age_s in (0.2, STALE_S + 1, STALE_S + 90)}
     assert gist(stale[STALE_S + 1]) == gist(stale[STALE_S + 90]) != gist(stale[0.2])
     cut_off = [seen(connected=False, connection_problem=f"unanswered for {seconds} s") for seconds in (1.4, 2.5)]
@@ -91,7 +91,7 @@ def test_each_change_that_a_person_would_see_is_news(change: dict[str, Any]) -> 
     assert gist(seen(**one)) != gist(seen(**other))
 
 
-def test_what_is_on_the_wire_is_news_in_steps() -> None:
+def test_bytes_on_the_wire_are_news_in_steps() -> None:
     assert gist(seen(wire=5 * MIB)) != gist(seen(wire=6 * MIB)) and gist(seen(wire=None)) != gist(seen(wire=1.0))
     assert gist(seen(wire=90.0)) == gist(seen(wire=300.0)), "heartbeats"
 

@@ -51,7 +51,7 @@ def test_up_to_date_is_said_only_of_a_replica_that_is() -> None:
         ({"gate": {"outcome": "silent", "words": "h:1"}}, "not mounted, because a secondary did not answer: h:1"),
     ],
 )
-def test_what_keeps_the_replica_from_following_is_on_the_line(changes: dict[str, object], words: str) -> None:
+def test_the_reason_why_the_replica_does_not_follow_is_on_the_line(changes: dict[str, object], words: str) -> None:
     behind = {"mode": "unsynchronized", "replica_state": "outdated", "out_of_sync_bytes": MIB, "lag_seconds": None}
     told = line(**{**behind, **changes})
     assert words in told and "behind by 1.0 MiB" in told
@@ -90,7 +90,7 @@ def test_a_synchronization_tells_its_rate_its_end_and_when_it_stands_still() -> 
     assert "no end in sight" in progress_words(View({**part, "eta_seconds": None}))
 
 
-def test_of_several_secondaries_the_line_tells_how_many_are_in_the_worst_mode() -> None:
+def test_the_line_of_several_secondaries_tells_how_many_are_in_the_worst_mode() -> None:
     several = [{**WELL, "secondary": "a:1"}, {**WELL, "secondary": "b:2", "mode": "unsynchronized"}]
     assert "unsynchronized (1 of 2 secondaries) for" in line(mode="unsynchronized", secondaries=several)
 
@@ -129,6 +129,6 @@ def test_one_failure_of_a_target_is_named_once_and_two_failures_are_both_named()
     assert told.endswith(f"restarting; replica.json cannot be written; {words}")
 
 
-def test_it_is_the_first_row_and_a_time_that_is_none_is_left_out() -> None:
+def test_the_headline_is_the_first_row_and_a_time_that_is_none_is_left_out() -> None:
     assert rows(View(WELL))[0][0] == "state"
     assert line(mode_since="yesterday") == "up to date; normal"

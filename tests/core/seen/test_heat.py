@@ -124,7 +124,7 @@ def test_a_kind_that_is_not_known_is_named_and_has_no_cells() -> None:
     assert known["unknown"] == [] and set(known["cells"]) == set(Heat)  # type: ignore[call-overload]
 
 
-def test_what_several_secondaries_are_sent_or_lack_counts_once() -> None:
+def test_a_block_that_several_secondaries_are_sent_or_lack_counts_once() -> None:
     cells = Cells.over(SMALL, 0, SMALL.size_bytes, 1)
     swept = Runs(np.array([2], np.int64), np.array([3], np.int64))
     one = layer(map_of(1, 2), swept=swept, sweep_block=9, staged=map_of(7), unreadable=np.array([4]))
@@ -153,7 +153,7 @@ def test_every_block_that_a_brain_counts_as_out_of_sync_is_in_its_layers() -> No
     assert not layers_of(brain, 0.0).unmerged
 
 
-def test_what_a_resynchronization_has_taken_up_or_staged_is_out_of_sync_until_its_commit() -> None:
+def test_blocks_that_a_resynchronization_has_taken_up_or_staged_are_out_of_sync_until_its_commit() -> None:
     config = PrimaryConfig(SMALL, epoch=1, initial=False, scan_used=False)
     brain = Primary(config, 0.0, SavedMaps(map_of(1, 2, 9), map_of(30, 31), None))
     brain.state.replica.goes_back = True

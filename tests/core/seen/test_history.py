@@ -79,7 +79,7 @@ def plain(answer: dict) -> list[tuple[int, object]]:
     return [(row[0], row[1] if len(row) > 1 else None) for row in answer["rows"]]
 
 
-def test_what_was_seen_comes_back_with_its_least_and_its_most() -> None:
+def test_a_recorded_figure_comes_back_with_its_least_and_its_most() -> None:
     disk = Disk()
     disk.looks((NOW - 20, 5), (NOW - 15, 1), (NOW - 10, 7), (NOW - 1, 0))
     answer = disk.answer(NOW - 100, NOW)
@@ -232,7 +232,7 @@ def whole_file() -> Disk:
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_what_is_torn_is_left_out_and_nothing_else(data: st.DataObject) -> None:
+def test_a_torn_row_is_left_out_and_no_other(data: st.DataObject) -> None:
     disk = whole_file()
     before = {row.tobytes() for row in history_rows_of(bytes(disk.data), 0)}
     torn = data.draw(st.sets(st.integers(0, 49), min_size=1, max_size=8))

@@ -50,7 +50,7 @@ def block(kind: bytes, content: bytes, *, size: int | None = None, checksum: int
     return struct.pack("<4sIII", *head) + packed
 
 
-def test_what_is_read_is_what_was_written() -> None:
+def test_a_recording_is_read_as_it_was_written() -> None:
     begin, names, some, end = read(recording(BEGIN, NAMES, SOME, TraceEnd(3, True)))
     assert (begin, names, end) == (BEGIN, NAMES, TraceEnd(3, True))
     assert isinstance(some, np.ndarray) and (some == SOME).all()
@@ -65,7 +65,7 @@ def test_a_recording_of_nothing() -> None:
 
 
 @given(st.data())
-def test_one_that_was_cut_off_anywhere_gives_what_was_before(data: st.DataObject) -> None:
+def test_a_recording_that_was_cut_off_anywhere_gives_every_part_before_that(data: st.DataObject) -> None:
     whole = recording(BEGIN, SOME, TraceEnd(0, False))
     at = data.draw(st.integers(0, len(whole) - 1))
     found: list[Part] = []

@@ -96,7 +96,7 @@ def test_without_a_file_it_is_metadata_direct_or_unknown_and_never_guessed(
     assert content_words(record(**values)[0]) == words
 
 
-def test_what_has_no_place_and_no_known_time() -> None:
+def test_a_flush_has_no_offset_and_an_unknown_time_is_none() -> None:
     flush = record(operation=FLUSH, bytes=0, queue_ns=UNKNOWN_NS)[0]
     assert offset_bytes(flush) is None and known_ns(flush["queue_ns"]) is None
     assert offset_bytes(record(sector=3)[0]) == 1536 and known_ns(record()[0]["queue_ns"]) == 1000

@@ -122,7 +122,7 @@ def test_a_summary_in_words_and_as_an_object() -> None:
     assert told["by_process"][0]["name"] == "fio" and told["by_process"][0]["process"] == 100
 
 
-def test_nothing_was_seen() -> None:
+def test_a_summary_of_no_io_is_one_line() -> None:
     assert list(summary_lines(IoSummary(), 1.0, 0, lambda file: None)) == ["0 I/Os in 1.00 s"]
 
 

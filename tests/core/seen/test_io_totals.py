@@ -36,7 +36,7 @@ def test_each_latency_is_in_the_histogram_once_where_it_belongs(latencies_ns: li
     assert told["sum_seconds"] == pytest.approx(sum(latencies_ns) / 1e9, rel=0.07, abs=256e-9 * len(latencies_ns))
 
 
-def test_what_is_timed_in_a_sample_stands_for_as_many_and_all_else_is_counted() -> None:
+def test_a_timed_sample_stands_for_the_requests_it_was_taken_from_and_the_rest_is_counted_exactly() -> None:
     totals = IoTotals()
     totals.add(interval([100_000] * 3, errors=1), 1)
     totals.add(interval([100_000], count=8, bytes=8 * 4096), 8)

@@ -1,4 +1,4 @@
-"""A mark is an event when it is held, or may not be, of each secondary; what was there at a start is no news."""
+"""A mark is an event when it is held, or may not be, of each secondary; an earlier mark at a start is no news."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def told(changes: Changes, status: View, at: float) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_it_is_told_of_each_secondary_once_it_holds_it_or_may_not() -> None:
+def test_a_mark_is_told_of_each_secondary_that_holds_it_or_may_not() -> None:
     changes = Changes()
     assert not told(changes, primary(("x:1", "y:1")), 0.0), "those before the start are known"
     assert not told(changes, primary(number="10"), 1.0), "it is on its way"
@@ -46,7 +46,7 @@ def test_it_is_told_of_each_secondary_once_it_holds_it_or_may_not() -> None:
     assert not told(changes, primary(("x:1",), ("y:1",), "11"), 6.0), "it was told before"
 
 
-def test_a_secondary_tells_what_it_holds() -> None:
+def test_a_secondary_tells_the_marks_that_it_holds() -> None:
     changes = Changes()
     assert not told(changes, View({"role": "secondary", "marks": []}), 0.0)
     status = View({"role": "secondary", "marks": [{"name": "a", "number": "9"}]})

@@ -110,7 +110,7 @@ def test_small_maps_beyond_what_is_shown_are_not_taken_apart(monkeypatch: pytest
     assert [run["first_block"] for run in shown["runs"]] == [number * 328 for number in range(SHOWN_MAP_RUNS)]
 
 
-def test_of_a_block_that_is_updated_all_the_time_the_newest_updates_are_shown() -> None:
+def test_the_newest_updates_of_a_block_that_is_updated_all_the_time_are_shown() -> None:
     brain = brain_of()
     insert(brain, *((number, 7, 1) for number in range(1, 101)))
     (one,) = method_of(brain)["update_lists"]

@@ -67,7 +67,7 @@ def test_a_moment_that_is_not_known_is_absent_and_not_the_year_1970(text: Any) -
 @pytest.mark.parametrize(
     ("chosen", "told_as"), [("a", "a"), ("b", "b"), ("of a later version", "unknown"), (None, "unknown")]
 )
-def test_of_the_states_exactly_one_holds(chosen: str | None, told_as: str) -> None:
+def test_exactly_one_of_the_states_holds(chosen: str | None, told_as: str) -> None:
     values = read(one_hot(("a", "b"), lambda _: chosen), {})
     assert values == [((name,), float(name == told_as)) for name in ("a", "b", "unknown")]
 

@@ -40,7 +40,7 @@ def test_a_copy_that_stands_still_does_not_pretend_to_move() -> None:
     "progress",
     [{"total_bytes": None}, {"total_bytes": 0}, {"done_bytes": None}, {"rate_bytes": 0.0}, {"rate_bytes": None}],
 )
-def test_a_copy_of_which_nobody_knows_the_pace_has_no_forecast(progress: dict[str, Any]) -> None:
+def test_a_copy_at_an_unknown_rate_has_no_forecast(progress: dict[str, Any]) -> None:
     assert copying(written=5.0, **progress) == NOTHING
 
 

@@ -1,4 +1,4 @@
-"""What monitoring is told: never better than the truth, in a format that no text of others breaks."""
+"""The answer to monitoring: never better than the truth, in a format that no text of others breaks."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_nothing_that_was_saved_by_a_clock_of_the_future_is_young() -> None:
     assert age_of_image(False, "2026-01-01T12:30:00Z", **{**told, "as_of": "2026-01-01T12:29:00Z"}) is None
 
 
-def test_nor_does_a_frame_that_was_long_on_its_way() -> None:
+def test_a_frame_that_was_long_on_its_way_makes_no_replica_younger() -> None:
     assert (
         age_of_image(True, as_of="2026-01-01T11:58:20Z", told="2026-01-01T11:58:21Z", heard_seconds=0.1, behind_bytes=0)
         == 100.0
@@ -189,7 +189,7 @@ def test_many_bad_volumes_fit_what_is_read_of_a_line_and_what_is_left_out_is_cou
         assert (more is None) == (left_out is None) == (count < 40), "nothing is left out that has room"
 
 
-def test_what_is_left_out_is_the_least_bad() -> None:
+def test_the_least_bad_volumes_are_left_out() -> None:
     status = View({**primary(secondary_keys(mode="unsynchronized", connected=False)), "running": True})
     late = [judged(f"/dev/mapper/vg-data{number}", status, NOW, LIMITS) for number in range(60)]
     refused = judged("/dev/worst", View({**status.values, "refused": "split-brain"}), NOW, LIMITS)

@@ -66,7 +66,7 @@ def seen(age_seconds: float = 0.2, silence: str = "", wire: float | None = None,
     return sight_of(Asked({**WELL, **changes}, age_seconds, silence, wire), "0" * 16, "here", "data", NOW)
 
 
-def test_what_follows_is_good_and_its_line_is_that_of_the_status() -> None:
+def test_a_replica_that_follows_is_good_and_its_line_is_that_of_the_status() -> None:
     sight = seen()
     assert (sight.level, sight.words, sight.stale) == (Level.GOOD, "up to date; normal for 60 min 0 s", False)
     assert (sight.device, sight.queue["used"], sight.log["size"], sight.problem) == ("/dev/vdb", 1, 20, "")
@@ -86,7 +86,7 @@ def test_a_secondary_that_follows_is_good_when_it_lacks_nothing(changes: dict[st
 
 @pytest.mark.parametrize("replica_state", ["up-to-date", "consistent", "inconsistent"])
 @pytest.mark.parametrize("running", [True, False, None])
-def test_what_is_old_is_never_good_and_is_called_stale(running: bool | None, replica_state: str) -> None:
+def test_an_old_status_is_never_good_and_is_called_stale(running: bool | None, replica_state: str) -> None:
     old = seen(STALE_S + 1, "the controller gave no answer within 5 s", running=running, replica_state=replica_state)
     assert old.stale and old.level not in (Level.GOOD, Level.BEHIND)
     assert old.forecast.words == "" and old.write_rate_bytes is None, "what is past is no rate of now"
@@ -126,7 +126,7 @@ def test_each_secondary_has_its_own_entry() -> None:
     assert sight.secondaries[0]["mode"] == "normal" and sight.secondaries[1]["mode"] is None
 
 
-def test_it_is_one_object_of_json_with_every_key() -> None:
+def test_a_sight_is_one_object_of_json_with_every_key() -> None:
     told = seen(wire=5.0).to_json()
     assert told["level"] == "good" and told["forecast"] == {"words": "in sync", "seconds": 0.0, "converges": True}
     assert (

@@ -1,4 +1,4 @@
-"""What ``controller top`` shows: a level has a word and a shape, an old status shows no figure."""
+"""The screen of ``controller top``: a level has a word and a shape, an old status shows no figure."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_a_line_has_a_cell_for_each_column_and_fewer_columns_on_a_narrow_screen(
     assert len(columns_for(200)) == len(TABLE_COLUMNS)
 
 
-def test_what_nobody_knows_is_unknown_and_not_0() -> None:
+def test_a_figure_that_nobody_knows_is_unknown_and_not_0() -> None:
     unknown = cells_of(seen(out_of_sync_bytes=None, unacknowledged_bytes=None, lag_seconds=None), plain=True)
     assert [cell.words for cell in unknown][4:7] == ["unknown"] * 3
     assert cells_of(View({}), plain=True)[0].words == "? unknown"
     assert "lag unknown" in words(seen(lag_seconds=None)) and "verified unknown" in words(seen())
 
 
-def test_what_a_replica_lacks_stands_in_the_line_of_its_primary() -> None:
+def test_the_shortage_of_a_replica_stands_in_the_line_of_its_primary_alone() -> None:
     replica = seen(role="secondary", out_of_sync_bytes=None, unacknowledged_bytes=None, lag_seconds=None)
     assert [cell.words for cell in cells_of(replica, plain=True)][4:7] == ["-"] * 3
 
@@ -151,6 +151,6 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*SIGHT, "secondaries"]), JSON), st.integers(1, 300), st.booleans())
-def test_whatever_a_machine_tells_makes_printable_lines(sight: dict[str, Any], width: int, plain: bool) -> None:
+def test_any_answer_of_a_machine_makes_printable_lines(sight: dict[str, Any], width: int, plain: bool) -> None:
     for line in (*details_of(View(sight), width, plain=plain), *cells_of(View(sight), plain=plain)):
         assert line.words.isprintable() or not line.words

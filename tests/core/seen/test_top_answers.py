@@ -27,7 +27,7 @@ def test_the_newest_event_is_first_and_their_number_is_bounded() -> None:
     assert shown[:2] == ["newest events", "  t29  in_sync: x"] and len(shown) == 1 + EVENTS_SHOWN
 
 
-def test_the_busiest_writer_is_first_and_what_is_unknown_is_called_so() -> None:
+def test_the_busiest_writer_is_first_and_an_unknown_rate_is_called_unknown() -> None:
     slow = {"name": "cron", "process": 3, "written_rate_bytes": 1024, "dirtied_rate_bytes": 0, "group": "cron.service"}
     fast = {"name": "dd", "written_rate_bytes": 1 << 20}
     shown = lines(
@@ -116,7 +116,7 @@ def test_events_are_asked_for_once_each_and_anew_after_a_new_start_of_the_contro
 
 
 @pytest.mark.parametrize("section", list(Section))
-def test_before_an_answer_and_without_one_it_is_said_why(section: Section) -> None:
+def test_a_section_without_an_answer_says_that_it_asks_or_why_there_is_none(section: Section) -> None:
     assert lines(section, None)[1] == "  asking ..." and lines(section, None, "no route")[1] == "  no route"
     for answer in ({}, {"events": 7, "processes": "x", "now": []}, {"events": ["x"], "processes": [None]}):
         assert all(line.isprintable() for line in lines(section, answer))

@@ -32,7 +32,7 @@ def test_without_a_new_picture_nothing_stays_good() -> None:
     assert late["words"].startswith("STALE: no newer picture came; 31 s ago: up to date")
 
 
-def test_what_was_bad_or_stopped_stays_so() -> None:
+def test_a_bad_or_stopped_volume_stays_bad_or_stopped_when_its_picture_gets_older() -> None:
     assert sight_after(30.0, tainted=True)["level"] == "bad"
     stopped = sight_after(30.0, running=False, mode="stopped", problem="no controller is running")
     assert (stopped["level"], stopped["words"]) == ("stopped", "no controller is running")

@@ -1,4 +1,4 @@
-"""Who may read: other sites, other names, and other methods than reading are turned away before anything is looked up."""
+"""Visitors: other sites, other names, and other methods than reading are turned away before anything is looked up."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_the_own_page_may_read() -> None:
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site", "odd"])
-def test_what_another_site_begins_is_refused_but_for_a_link_to_the_page_itself(site: str) -> None:
+def test_a_request_that_another_site_begins_is_refused_except_a_link_to_the_page_itself(site: str) -> None:
     opened = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document", "sec_fetch_site": site}
     assert refused(sec_fetch_site=site) == 403
     assert refused(path="/", **opened) == 0

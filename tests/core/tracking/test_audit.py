@@ -151,7 +151,7 @@ def test_a_fault_is_told_once_and_not_again_by_the_next_controller():
     assert len(rested(disk, Audit(audit.record))) == 1
 
 
-def test_what_programs_missed_while_nobody_audited_them_is_told_by_their_counts_alone():
+def test_writes_missed_while_nobody_audited_are_found_by_the_counts_of_the_programs_alone():
     kept = AuditRecord(attach="boot 7", faults={"passthrough": 2, "unknown_ops": 0})
     assert grown_faults(kept, "boot 7", {"passthrough": 2, "unknown_ops": 0}) == []
     assert grown_faults(kept, "boot 7", {"passthrough": 3, "unknown_ops": 0}) == [FAULTS["passthrough"]]
@@ -160,7 +160,7 @@ def test_what_programs_missed_while_nobody_audited_them_is_told_by_their_counts_
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_what_programs_missed_shows_by_one_look_whoever_takes_it_and_whatever_is_in_flight(seed):
+def test_a_missed_write_shows_by_one_look_whoever_takes_it_and_whatever_is_in_flight(seed):
     disk, audit = Disk(seed), Audit(AuditRecord())
     assert rested(disk, audit) == []
     run, armed = AuditRecord.of(audit.record.as_dict()), first_record(disk.look())
@@ -312,7 +312,7 @@ def test_writes_that_each_of_both_programs_was_refused_for_between_two_looks_are
     assert rested(disk, audit) == []
 
 
-def test_what_is_held_back_is_no_offset_though_one_program_was_refused_meanwhile():
+def test_writes_that_are_held_back_are_no_offset_though_one_program_was_refused_meanwhile():
     disk, audit = TwiceMarked(1), Audit(AuditRecord())
     assert rested(disk, audit) == []
     held = 8

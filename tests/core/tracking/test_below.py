@@ -73,7 +73,7 @@ def test_a_table_is_known_by_its_rows_and_named_by_its_kinds() -> None:
         (mapped(n9=CRYPT, n0=LINEAR), mapped(n9=CRYPT)),
     ],
 )  # fmt: skip
-def test_what_a_merge_can_have_changed_below_shows_afterwards(before: Below, now: Below) -> None:
+def test_a_merge_that_can_have_changed_the_content_below_shows_afterwards(before: Below, now: Below) -> None:
     reason = change_at_rest(before, now)
     assert "vg-n" in reason
     assert not change_at_rest(now, now) and not change_at_rest(before, before)
@@ -141,7 +141,7 @@ def test_the_next_start_compares_with_tables_of_now_unless_the_run_makes_snapsho
     assert kept == replace(plain, groups=None), "the changes of the group are its own"
 
 
-def test_it_survives_the_state_file() -> None:
+def test_a_look_below_survives_the_state_file() -> None:
     below = replace(mapped(n9=CRYPT, n0=LINEAR), files={"7:7": FILE, "7:8": replace(FILE, written_sectors=None)})
     for one in (below, replace(below, groups={"g": 7}), Below("boot")):
         assert Below.from_values(json.loads(json.dumps(one.to_values()))) == one

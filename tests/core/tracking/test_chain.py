@@ -91,13 +91,13 @@ def test_another_kernel_alone_breaks_nothing() -> None:
         ("booted", "written", True, "written"),
     ],
 )
-def test_one_whole_way_is_enough_and_else_the_nearer_link_is_told(
+def test_one_unbroken_chain_is_enough_and_otherwise_the_nearer_missing_link_is_told(
     tracking: str, closing: str, closed: bool, expected: str
 ) -> None:
     assert missing_link(tracking, closing, closed=closed) == expected
 
 
-def test_why_the_boot_did_not_arm_it_is_told_with_a_missing_link_and_breaks_nothing_alone() -> None:
+def test_the_reason_why_the_boot_did_not_arm_is_told_with_a_missing_link_and_breaks_nothing_alone() -> None:
     unarmed = "its unit is masked"
     told = " (it was not armed before its mount: its unit is masked)"
     assert missing_link("booted", "written", closed=True, unarmed=unarmed) == f"written{told}"

@@ -37,7 +37,7 @@ def test_no_other_write_is_in_doubt_and_none_where_every_sector_reads_as_zeros()
     assert in_doubt(DiscardPromise(0)) == []
 
 
-def test_of_a_thin_volume_the_ragged_ends_are_in_doubt() -> None:
+def test_the_ragged_ends_of_a_discard_on_a_thin_volume_are_in_doubt() -> None:
     thin = DiscardPromise(CHUNK)
     assert in_doubt(thin, (0, 256, Operation.DISCARD)) == []
     assert in_doubt(thin, (8, 256, Operation.DISCARD)) == [*range(1, 16), 32]
@@ -49,7 +49,9 @@ def test_of_a_thin_volume_the_ragged_ends_are_in_doubt() -> None:
     sector=st.integers(0, 400), sectors=st.integers(1, 111), grain=st.sampled_from([1, 3, 8, 16, 24]),
     offset=st.integers(0, 30), block=st.sampled_from([512, 4096]),
 )  # fmt: skip
-def test_it_is_what_a_look_at_each_sector_tells(sector: int, sectors: int, grain: int, offset: int, block: int) -> None:
+def test_the_blocks_in_doubt_are_those_that_a_look_at_each_sector_tells(
+    sector: int, sectors: int, grain: int, offset: int, block: int
+) -> None:
     geometry = Geometry(64 * 4096, block)
     found = discarded_in_doubt(
         requests((sector, sectors, Operation.DISCARD)), DiscardPromise(grain * 512, offset * 512), geometry

@@ -1,4 +1,4 @@
-"""Writes in flight: what overlapped is reported, what was sequential never is, whatever the kernel splits or merges."""
+"""Writes in flight: overlapping ones are reported, sequential ones never are, whatever the kernel splits or merges."""
 
 from __future__ import annotations
 

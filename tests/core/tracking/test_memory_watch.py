@@ -8,7 +8,7 @@ from pydbt.core.tracking.memory_watch import MEMORY_WATCHES, MemoryWatch
 
 
 @pytest.mark.parametrize("somebody", [False, True])
-def test_on_and_off_do_not_depend_on_who_is_there(somebody: bool) -> None:
+def test_on_and_off_do_not_depend_on_programs_that_change_their_memory(somebody: bool) -> None:
     on, off = MemoryWatch("on", possible=True), MemoryWatch("off", possible=True)
     assert on.is_on and not off.is_on
     on.look(somebody)

@@ -22,7 +22,7 @@ def segment(first: int, *sectors: int) -> Segment:
 
 
 @given(st.lists(st.lists(st.integers(1, 9000), min_size=1, max_size=30), min_size=1, max_size=8))
-def test_what_is_queued_leaves_in_order_and_with_consecutive_numbers(batches):
+def test_queued_writes_leave_in_order_and_with_consecutive_numbers(batches):
     queue, sequence, given_sectors = StreamQueue(), 1, []
     for batch in batches:
         item = segment(sequence, *batch)

@@ -183,7 +183,7 @@ def test_sizes_are_told_in_bytes() -> None:
     assert (log.capacity_bytes, log.used_bytes) == (100 * SLOT_BYTES, SLOT_BYTES)
 
 
-def test_what_cannot_be_is_refused() -> None:
+def test_entries_out_of_order_and_a_log_without_room_are_refused() -> None:
     log = TransactionLog(8)
     append(log, (5, 1, 1))
     for attempt in (

@@ -45,7 +45,7 @@ def test_a_cookie_that_is_used_again_tells_that_its_write_has_ended() -> None:
     assert uncompleted.sendable_through == 1, "write 1 has ended unseen; 2 is the first in flight"
 
 
-def test_what_has_ended_unseen_is_forgotten_and_with_a_halt_everything() -> None:
+def test_writes_that_ended_unseen_are_forgotten_and_a_halt_forgets_all() -> None:
     uncompleted = Uncompleted()
     apply(uncompleted, (RecordKind.SUBMIT, 10), (RecordKind.SUBMIT, 11))
     uncompleted.forget(1)

@@ -68,7 +68,7 @@ def test_a_difference_found_by_a_comparison_is_not_settled_by_what_was_written_b
     assert unsettled.oldest_sequence() == DIFFERS_SINCE_EVER
 
 
-def test_what_is_settled_while_it_is_read_is_not_read_again():
+def test_a_block_that_is_settled_while_it_is_read_is_not_read_again():
     block, unsettled = np.array([4]), Unsettled()
     unsettled.add(block, sequence=3, now=0.0)
     unsettled.begin(1, block)

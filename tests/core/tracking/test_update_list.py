@@ -74,7 +74,7 @@ def test_sequence_numbers_must_not_fall() -> None:
     assert len(lists) == 1
 
 
-def test_what_is_acknowledged_takes_no_memory() -> None:
+def test_acknowledged_updates_take_no_memory() -> None:
     lists = UpdateLists()
     for sequence in range(1, 101):
         insert(lists, (sequence, sequence, 3), (sequence, 0, WIDE_BLOCKS + 1))

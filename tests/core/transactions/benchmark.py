@@ -1,4 +1,4 @@
-"""What following a journal costs: thread CPU time per transaction and per MiB of the stream."""
+"""The cost of following a journal: thread CPU time per transaction and per MiB of the stream."""
 
 from __future__ import annotations
 

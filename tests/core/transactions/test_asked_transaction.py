@@ -16,7 +16,9 @@ from pydbt.core.transactions.asked_transaction import AskedTransaction
         ("3:1024", ("3:1024", "3:1025", "4:0"), ("3:1023", "2:4000", "48211")),
     ],
 )
-def test_what_reaches_it(asked: str, reached: tuple[str, ...], not_yet: tuple[str, ...]) -> None:
+def test_a_transaction_is_reached_by_itself_and_by_later_ones_alone(
+    asked: str, reached: tuple[str, ...], not_yet: tuple[str, ...]
+) -> None:
     one = AskedTransaction.parse(asked)
     assert all(one.reached_by(name) for name in reached)
     assert not any(one.reached_by(name) for name in not_yet)
@@ -25,7 +27,7 @@ def test_what_reaches_it(asked: str, reached: tuple[str, ...], not_yet: tuple[st
 @pytest.mark.parametrize(
     "text", ["", "x", "-1", "48211.", "4294967296", "3:", "3:4294967296", "3:1:2", "１", "current"]
 )
-def test_what_names_none_is_refused_with_what_would(text: str) -> None:
+def test_a_text_that_names_no_transaction_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="48211"):
         AskedTransaction.parse(text)
     assert not AskedTransaction("ext4", 1).reached_by(text)

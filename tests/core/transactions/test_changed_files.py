@@ -34,7 +34,7 @@ def test_the_extents_in_inodes_are_found_with_the_time_of_their_change() -> None
     ]
 
 
-def test_what_is_no_inode_with_extents_of_this_volume_is_left_out() -> None:
+def test_an_inode_without_extents_of_this_volume_is_left_out() -> None:
     table = b"".join(
         (
             inode(11, (50, 3), depth=1),
@@ -57,7 +57,7 @@ def test_no_bytes_raise(data: bytes, inode_bytes: int) -> None:
     assert found.shape[1] == 3
 
 
-def test_those_that_were_changed_last_come_first_once_each_and_no_more_than_are_kept() -> None:
+def test_files_that_were_changed_last_come_first_once_each_and_no_more_than_are_kept() -> None:
     generator = random.Random(1)
     tables = [
         b"".join(inode(generator.randrange(9, 1 << 31), (generator.randrange(1, 9000), 1)) for _ in range(3000))

@@ -1,4 +1,4 @@
-"""The log of a volume is followed in its captured writes; what else is written there does not matter, and nothing raises."""
+"""The log of a volume is followed in its captured writes; other writes there do not matter, and nothing raises."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ def test_a_log_that_stays_where_it_is_keeps_its_footing_and_its_count() -> None:
     assert [(one.transaction.name, one.ordinal) for one in volume.take(volume.written())] == [("9", 2)]
 
 
-def test_of_a_log_in_very_many_pieces_a_transaction_is_its_pieces_and_nothing_between_them() -> None:
+def test_a_transaction_of_a_log_in_very_many_pieces_has_its_pieces_and_nothing_between_them() -> None:
     volume = Ext4()
     # Each block of the journal is in a place of its own, two apart from the next.
     extents = tuple((FIRST + number * 2048, 1024) for number in range(400))
@@ -421,7 +421,7 @@ def test_a_write_without_data_is_missed_also_where_another_one_came_in_two_piece
     assert volume.log.problem == NO_FOOTING
 
 
-def test_of_what_jbd2_waited_for_only_the_control_blocks_are_looked_at() -> None:
+def test_only_the_control_blocks_of_the_writes_that_jbd2_waited_for_are_looked_at() -> None:
     volume = with_footing()
     for number in range(20):
         volume.built.descriptor({home: bytes((number,)) * 1024 for home in range(6)})

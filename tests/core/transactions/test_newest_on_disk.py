@@ -121,7 +121,7 @@ def test_while_the_log_is_written_its_newest_checkpoint_is_unknown() -> None:
     assert image.newest() == "3:38"
 
 
-def test_of_a_log_that_was_never_written_nothing_is_the_newest() -> None:
+def test_a_log_that_was_never_written_has_no_newest_transaction() -> None:
     assert XfsImage(XfsBuilder(log_sectors=512)).newest() is None
 
 
@@ -136,7 +136,7 @@ def test_a_large_log_is_not_read_as_a_whole() -> None:
     assert image.reads < 60
 
 
-def test_what_changed_last_comes_first_and_the_whole_log_at_the_end() -> None:
+def test_the_blocks_changed_last_come_first_and_the_whole_log_at_the_end() -> None:
     built = Jbd2Builder(1024, 400, sequence=40)
     for number in (100, 200, 300):
         built.transaction(number, number + 9)
@@ -171,7 +171,7 @@ def test_the_data_of_files_that_were_changed_comes_before_what_transactions_name
     assert runs[-5:] == [(380, 1), (390, 2), (25, 3), (100, 1), (24, 400)]
 
 
-def test_what_an_xfs_changed_last_comes_first() -> None:
+def test_the_blocks_that_an_xfs_changed_last_come_first() -> None:
     built = XfsBuilder(log_sectors=512)
     for tid in range(20):
         built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid + 800, 8))))
@@ -183,7 +183,7 @@ def test_what_an_xfs_changed_last_comes_first() -> None:
     assert (found.firsts[-1], found.counts[-1]) == (16, 64)
 
 
-def test_what_a_log_names_outside_of_the_volume_is_left_out() -> None:
+def test_a_block_outside_of_the_volume_that_a_log_names_is_left_out() -> None:
     built = Jbd2Builder(1024, 400)
     built.transaction(100, 1 << 40)
     image = Ext4Image(built)

@@ -160,7 +160,7 @@ def test_the_journal_is_found_by_extents_and_by_the_old_block_map(block_bytes: i
     assert image.names() == [(str(number), "committed", True) for number in range(7, 67)]
 
 
-def test_what_was_written_back_is_listed_and_not_replayed() -> None:
+def test_a_transaction_that_was_written_back_is_listed_and_not_replayed() -> None:
     built = Jbd2Builder(block_count=40)
     image = Ext4Image(built)
     for _ in range(15):
@@ -189,7 +189,9 @@ def test_after_an_unmount_nothing_is_replayed() -> None:
 
 @pytest.mark.parametrize("descriptors", [1, 2, 3])
 @pytest.mark.parametrize("unmounted", [True, False])
-def test_all_in_a_new_log_are_listed_and_later_those_that_are_left_whole(descriptors: int, unmounted: bool) -> None:
+def test_all_transactions_in_a_new_log_are_listed_and_later_those_that_are_left_whole(
+    descriptors: int, unmounted: bool
+) -> None:
     for block_count, count in itertools.product((41, 42), range(1, 32)):
         built = Jbd2Builder(block_count=block_count)
         image = Ext4Image(built)
@@ -279,7 +281,7 @@ def test_a_hole_in_an_xfs_log_ends_it() -> None:
 
 
 @pytest.mark.parametrize("missing", [False, True])
-def test_what_stands_behind_a_damaged_record_of_an_xfs_log_is_not_called_whole(missing: bool) -> None:
+def test_a_transaction_behind_a_damaged_record_of_an_xfs_log_is_not_called_whole(missing: bool) -> None:
     built = XfsBuilder(log_sectors=2048)
     for tid in range(50):
         built.tail = built.cycle << 32 | built.sector if tid == 10 else built.tail
@@ -335,7 +337,7 @@ def test_a_volume_without_a_file_system_is_refused() -> None:
         ((24 * 1024, "<I", 0), "superblock of jbd2"),
     ],
 )
-def test_why_a_journal_is_not_found(change: Change, words: str) -> None:
+def test_a_journal_that_is_not_found_is_refused_with_the_reason(change: Change, words: str) -> None:
     built = Jbd2Builder(block_count=40)
     image = Ext4Image(built)
     image.put((0, built.superblock()))

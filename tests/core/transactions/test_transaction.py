@@ -1,4 +1,4 @@
-"""What a transaction names is kept in the order in which it was named, and in bounded memory."""
+"""The blocks that a transaction names are kept in their order, and in bounded memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_many_small_parts_stay_in_their_order() -> None:
     assert runs.together().tolist() == [[number * 4096, 4096] for number in range(600)]
 
 
-def test_what_is_named_beyond_the_bound_is_left_out_and_that_is_told() -> None:
+def test_runs_beyond_the_bound_are_left_out_and_the_list_is_not_called_whole() -> None:
     runs = RunsOfTransaction()
     numbers = list(range(MOST_RUNS + 10))
     runs.add_blocks(numbers[:5], 1024)

@@ -59,7 +59,7 @@ def looked_at(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("start", [1, 340])
-def test_all_of_a_batch_are_found_with_their_blocks_also_where_the_log_begins_again(start: int) -> None:
+def test_all_transactions_of_a_batch_are_found_with_their_blocks_also_where_the_log_begins_again(start: int) -> None:
     batch = Batch(12, log_blocks=400, start=start)
     wrapped = np.flatnonzero(np.diff(batch.places) != 1)
     expected = batch.commits()
@@ -71,7 +71,7 @@ def test_all_of_a_batch_are_found_with_their_blocks_also_where_the_log_begins_ag
     assert batch.runs == [((BEGIN + one.first_block * SIZE, one.block_count * SIZE),) for one in batch.told]
 
 
-def test_only_the_one_that_is_due_is_told() -> None:
+def test_only_the_transaction_that_is_due_is_told() -> None:
     batch = Batch(4)
     second = batch.commits()[0][0] + 1
     number = batch.layout.sequence
@@ -81,7 +81,7 @@ def test_only_the_one_that_is_due_is_told() -> None:
 
 @pytest.mark.parametrize("which", [0, 2, 4])
 @pytest.mark.parametrize("byte", [0, 7, 11, 16, 19, 25, 50, 58, SIZE - 1])
-def test_the_chain_ends_before_one_whose_control_block_is_damaged(which: int, byte: int) -> None:
+def test_the_chain_ends_before_a_transaction_whose_control_block_is_damaged(which: int, byte: int) -> None:
     for end in (0, 1):  # its descriptor, its commit
         batch = Batch(5)
         commits = batch.commits()
@@ -101,7 +101,7 @@ def test_blocks_that_are_missing_twice_or_elsewhere_end_the_chain() -> None:
         assert batch.found() == batch.commits()[:2]
 
 
-def test_a_batch_without_a_whole_one_has_none() -> None:
+def test_a_batch_without_a_whole_transaction_has_none() -> None:
     batch = Batch(1)
     del batch.blocks[-1], batch.places[-1]
     assert batch.found() == []

@@ -51,7 +51,7 @@ def test_every_secondary_takes_a_flip_and_only_one_that_asked_takes_the_bitmap_a
     assert shared.taken(flipped=False) == [(2, True)]
 
 
-def test_one_that_was_removed_meanwhile_is_told_nothing() -> None:
+def test_a_secondary_that_was_removed_meanwhile_is_told_nothing() -> None:
     shared = Shared()
     shared.share.ask(2, flip=True, now=0.0)
     shared.advance()
@@ -71,7 +71,7 @@ def test_the_bitmap_is_zeroed_once_nobody_needs_it() -> None:
     assert shared.advance() == [(None, ev.ZeroQuiet())] and not shared.share.held
 
 
-def test_one_whose_map_cannot_be_written_just_now_is_not_asked_for_it_again_and_again() -> None:
+def test_a_secondary_whose_map_cannot_be_written_now_is_not_asked_for_it_again_and_again() -> None:
     shared = Shared(held=True)
     shared.quiets[2].bits = Bits()
     shared.share.ask(1, flip=True, now=0.0)

@@ -1,4 +1,4 @@
-"""What several secondaries share is released, zeroed and answered only when each of them agrees; and none waits for another."""
+"""Shared data of several secondaries is released, zeroed and answered only when each agrees; and none waits for another."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_data_is_given_back_after_the_last_that_sends_it():
     assert released(effects) == [1, 2]
 
 
-def test_one_that_takes_the_others_room_falls_out_of_step_alone():
+def test_a_secondary_that_takes_the_room_of_others_leaves_normal_mode_alone():
     fanout = fanout_of(True, True)
     fanout.brains[2].link.outbound(1 << 30)
     for turn in range(12):
@@ -113,7 +113,7 @@ def test_the_quiet_bitmap_is_zeroed_only_when_each_has_what_it_names():
     assert kinds(fanout.handle(ack(1), 0.4, 3)) == [(None, "ZeroQuiet")]
 
 
-def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip_on():
+def test_a_secondary_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_go_on_to_flip():
     fanout = fanout_of(True, True)
     fanout.handle(written(3), 0.1)
     flipped(fanout, 0.2)
@@ -133,7 +133,7 @@ def test_one_that_acknowledges_nothing_is_covered_by_its_map_and_the_others_flip
     assert not fanout.brains[2].unsynchronized_map().any()
 
 
-def test_while_one_is_away_its_map_is_not_written_for_the_others_housekeeping_more_often_than_for_its_own_sake():
+def test_the_map_of_an_absent_secondary_is_not_written_more_often_because_of_the_others():
     fanout = fanout_of(True, True)
     fanout.brains[2].state.mode = Mode.PAUSED
     fanout.brains[2].next_merge = 1e9
@@ -144,7 +144,7 @@ def test_while_one_is_away_its_map_is_not_written_for_the_others_housekeeping_mo
     assert fanout.deadline() <= 3.3
     assert (None, "TakeQuiet") in kinds(fanout.handle(ev.Tick(), 3.3))
     effects = fanout.handle(ev.QuietTaken(np.array([1 << 3], np.uint64), 0, True), 3.3)
-    assert kinds(effects) == [(2, "Persist")], "it takes what the flip names into its map all the same"
+    assert kinds(effects) == [(2, "Persist")], "it still takes the blocks of the flip into its map"
 
 
 def test_a_map_that_cannot_be_written_zeroes_nothing():
@@ -164,7 +164,7 @@ def test_a_map_that_cannot_be_written_zeroes_nothing():
     )
 
 
-def test_what_one_cannot_have_is_named_to_those_that_follow_before_they_get_it():
+def test_writes_that_one_secondary_misses_get_a_new_name_that_the_others_hear_before_they_get_them():
     fanout = fanout_of(True, False)
     effects = fanout.handle(written(5), 0.1)
     names = kinds(effects)
@@ -205,7 +205,7 @@ def test_an_image_of_another_run_has_another_name_so_that_an_earlier_state_of_th
         assert (before.current == secondary.current) == same_run, "a second image of the same run needs no other name"
 
 
-def test_one_that_follows_for_days_is_told_another_name_each_day():
+def test_a_secondary_that_follows_for_days_is_told_another_name_each_day():
     fanout = Fanout(ROOM, quiet_held=False)
     first, second = brain_of(1), brain_of(2)
     first.ancestry.offer()
@@ -222,7 +222,7 @@ def test_one_that_follows_for_days_is_told_another_name_each_day():
     assert not names_told(fanout.handle(ev.Tick(), NAME_LASTS_S + 2)), "once"
 
 
-def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_from_then_on():
+def test_a_removed_secondary_does_not_hear_the_name_of_the_next_writes():
     fanout = fanout_of(True, True)
     effects = fanout.handle(ev.RemoveAsked(), 0.1, 2)
     views = effects[0][1].generations
@@ -232,7 +232,7 @@ def test_one_that_is_removed_has_not_heard_of_the_name_of_what_is_written_from_t
     assert list(fanout.brains) == [1]
 
 
-def test_a_wait_is_for_all_or_for_the_first_or_for_the_one_that_is_named():
+def test_a_wait_is_for_all_secondaries_or_for_the_first_or_for_the_named_one():
     fanout = fanout_of(True, True)
     fanout.handle(written(1), 0.1)
     for token, words in ((1, {}), (2, {"first": True}), (3, {"peers": (2,)})):
@@ -243,7 +243,7 @@ def test_a_wait_is_for_all_or_for_the_first_or_for_the_one_that_is_named():
     assert answered == [1, 3]
 
 
-def test_a_wait_does_not_wait_for_one_that_was_removed():
+def test_a_wait_does_not_wait_for_a_removed_secondary():
     fanout = fanout_of(True, True)
     fanout.handle(written(1), 0.1)
     fanout.handle(ev.WaitAsked(1, 0), 0.1)
@@ -252,7 +252,7 @@ def test_a_wait_does_not_wait_for_one_that_was_removed():
     assert kinds(fanout.drop(2, 0.3)) == [(None, "AnswerWait")]
 
 
-def test_a_wait_for_the_first_does_not_end_well_by_one_that_lacks_a_block():
+def test_a_wait_for_the_first_does_not_end_well_by_a_secondary_that_lacks_a_block():
     fanout = fanout_of(True, True)
     fanout.handle(written(1), 0.1)
     fanout.brains[1].state.unreadable.add(np.array([9]), 0.1)
@@ -300,7 +300,7 @@ def test_deadlines_are_reckoned_once_between_two_events(monkeypatch):
     assert fanout.deadline() <= fanout.brains[1].deadline()
 
 
-def test_blocks_that_several_lack_count_once():
+def test_blocks_that_several_secondaries_lack_count_once():
     fanout = fanout_of(True, True)
     for number, blocks in ((1, [1, 2]), (2, [2, 3])):
         fanout.brains[number].state.tracker.pending.set_blocks(np.array(blocks))
@@ -316,7 +316,7 @@ def test_a_block_that_one_secondary_lacks_for_good_is_not_merely_on_its_way_beca
     assert fanout.lacking_bytes() == (3 * 4096, 2 * 4096)
 
 
-def test_what_several_lack_is_told_with_one_union_of_their_maps(monkeypatch) -> None:
+def test_the_bytes_that_several_secondaries_lack_are_counted_with_one_union_of_their_maps(monkeypatch) -> None:
     fanout, made = fanout_of(True, True), []
     right = Primary.out_of_sync_map
     monkeypatch.setattr(

@@ -48,7 +48,7 @@ def captured(made: Fanout, *blocks: int, position: int) -> list[Addressed]:
     return made.handle(ev.Captured(records(*rows), position, 0), 0.0)
 
 
-def test_each_secondary_gets_it_behind_the_same_write_and_it_is_held_when_both_have_acknowledged() -> None:
+def test_each_secondary_gets_a_mark_behind_the_same_write_and_it_is_held_when_both_acknowledge() -> None:
     made = volume()
     captured(made, 3, position=64)
     assert frames(made.handle(MarkAsked(1, WANTED), 0.0)) == {1: [2], 2: [2]}
@@ -69,7 +69,7 @@ def test_a_secondary_of_an_earlier_version_is_sent_none_and_the_answer_names_it(
     assert frames(made.handle(MarkAsked(2, WANTED, first=True), 0.0)) == {1: [1]}
 
 
-def test_one_that_leaves_before_its_acknowledgement_is_told_and_who_gave_up_is_not_answered() -> None:
+def test_a_secondary_that_leaves_before_its_acknowledgement_is_told_and_a_client_that_gave_up_is_not() -> None:
     made = volume()
     made.handle(MarkAsked(1, WANTED), 0.0)
     effects = made.handle(ev.Disconnected("cable"), 0.0, 2)

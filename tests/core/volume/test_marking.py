@@ -65,7 +65,7 @@ class Volume:
         return next(known.peers for known in self.marking.known if known.mark.number == number)
 
 
-def test_it_is_set_for_all_at_once_and_answered_when_all_hold_it() -> None:
+def test_a_mark_is_set_for_all_at_once_and_answered_when_all_hold_it() -> None:
     volume = Volume()
     (placed,) = volume.ask()
     assert isinstance(placed, Placed) and placed.peers == (1, 2) and isinstance(placed.event, PlaceMark)
@@ -74,7 +74,7 @@ def test_it_is_set_for_all_at_once_and_answered_when_all_hold_it() -> None:
     assert volume.stands() == {1: Holding.HELD, 2: Holding.HELD} and not volume.advance()
 
 
-def test_with_any_the_first_is_enough_and_those_that_cannot_are_left_out() -> None:
+def test_the_first_holder_is_enough_with_any_and_secondaries_that_cannot_are_left_out() -> None:
     volume = Volume()
     volume.brains[1].unable = BUSY
     (placed,) = volume.ask(first=True)
@@ -84,7 +84,7 @@ def test_with_any_the_first_is_enough_and_those_that_cannot_are_left_out() -> No
     assert isinstance(placed, Placed) and placed.peers == (2,)
 
 
-def test_outside_of_the_order_it_is_refused_or_waited_for_and_not_set_meanwhile() -> None:
+def test_a_mark_outside_of_the_order_is_refused_or_waited_for_and_not_set_meanwhile() -> None:
     volume = Volume()
     volume.brains[2].unable = BUSY
     assert volume.ask() == [(2, AnswerMark(1, MarkOutcome.REFUSED, why=BUSY.why))]
@@ -94,7 +94,7 @@ def test_outside_of_the_order_it_is_refused_or_waited_for_and_not_set_meanwhile(
     assert isinstance(placed, Placed) and placed.peers == (1, 2)
 
 
-def test_what_does_not_pass_is_not_waited_for() -> None:
+def test_a_lasting_hindrance_is_not_waited_for() -> None:
     volume = Volume()
     volume.brains[1].unable, volume.brains[2].unable = BUSY, Unable("an earlier version", lasting=True)
     assert volume.ask(patient=True) == [(2, AnswerMark(1, MarkOutcome.REFUSED, why="an earlier version"))]
@@ -165,7 +165,7 @@ def test_while_an_image_is_not_trusted_it_holds_no_mark_for_certain() -> None:
     assert volume.advance() == [(None, AnswerMark(5, MarkOutcome.HELD, 9))]
 
 
-def test_one_that_was_set_before_a_loss_of_power_is_held_by_nobody_for_certain() -> None:
+def test_a_mark_that_was_set_before_a_loss_of_power_is_held_by_nobody_for_certain() -> None:
     volume = Volume()
     volume.marking.restore([], "first boot")
     volume.ask()
@@ -188,7 +188,7 @@ def test_a_wait_is_for_the_newest_of_its_name_and_an_unknown_one_is_told() -> No
     assert volume.wait(token=6, peers=(2,)) == [(None, AnswerMark(6, MarkOutcome.HELD, 9))]
 
 
-def test_who_gives_up_is_not_answered_and_a_mark_that_was_not_set_is_not_set() -> None:
+def test_a_client_that_gives_up_is_not_answered_and_its_mark_is_not_set_later() -> None:
     volume = Volume()
     volume.brains[1].unable = BUSY
     volume.ask(patient=True)
@@ -213,7 +213,7 @@ def test_a_secondary_that_is_removed_holds_nobody_up() -> None:
     assert isinstance(volume.advance()[0], Placed)
 
 
-def test_what_was_written_down_comes_back_and_numbers_rise() -> None:
+def test_saved_marks_come_back_and_numbers_rise() -> None:
     volume = Volume()
     assert volume.marking.next_number == 1
     for number in range(1, KNOWN_MARKS + 3):
@@ -228,7 +228,7 @@ def test_what_was_written_down_comes_back_and_numbers_rise() -> None:
 
 
 @pytest.mark.parametrize("values", [None, 7, [{}], [{"number": "x"}], ["a"], {"a": 1}])
-def test_what_cannot_be_read_is_forgotten(values: object) -> None:
+def test_saved_marks_that_cannot_be_read_are_forgotten(values: object) -> None:
     marking = Marking()
     marking.restore(values, "")
     assert marking.known == ()

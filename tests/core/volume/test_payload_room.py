@@ -72,7 +72,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-def test_what_a_brain_still_needs_is_kept_and_what_nobody_needs_is_given_back_once(steps):
+def test_room_that_a_brain_still_needs_is_kept_and_any_other_is_given_back_once(steps):
     brains = Brains()
     brains.join(1)
     for what, one, two in steps:

@@ -1,4 +1,4 @@
-"""What goes to a secondary waits for the write of the state that it rests on, and nothing else does."""
+"""A frame for a secondary waits for the write of the state that it rests on, and nothing else does."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_nothing_of_one_that_failed_is_durable() -> None:
     assert saves.durable == 1
 
 
-def test_what_rests_on_no_write_goes_at_once() -> None:
+def test_a_frame_that_rests_on_no_write_goes_at_once() -> None:
     held, done = Withheld(), list[str]()
     held.give(lambda: done.append("ping"))
     held.rest_on(1)
@@ -34,7 +34,7 @@ def test_what_rests_on_no_write_goes_at_once() -> None:
     assert done == ["ping", "pong"] and not held.waits
 
 
-def test_what_rests_on_a_write_waits_for_it_and_nothing_behind_it_is_sent_earlier() -> None:
+def test_a_frame_that_rests_on_a_write_waits_for_it_and_no_later_frame_is_sent_earlier() -> None:
     held, done = Withheld(), list[str]()
     held.rest_on(3)
     held.give(lambda: done.append("name"), 10)
@@ -49,7 +49,7 @@ def test_what_rests_on_a_write_waits_for_it_and_nothing_behind_it_is_sent_earlie
     assert done == ["name", "write", "next name"] and held.bytes == 0
 
 
-def test_what_is_done_may_give_something_that_waits_again() -> None:
+def test_an_action_that_was_held_back_may_give_another_that_waits_again() -> None:
     held, done = Withheld(), list[str]()
     held.rest_on(1)
     held.give(lambda: held.rest_on(2))
@@ -60,7 +60,7 @@ def test_what_is_done_may_give_something_that_waits_again() -> None:
     assert done == ["later"]
 
 
-def test_what_was_given_to_a_connection_that_is_lost_is_not_sent_on_the_next_one() -> None:
+def test_a_frame_for_a_connection_that_is_lost_is_not_sent_on_the_next_one() -> None:
     held, done = Withheld(), list[str]()
     held.rest_on(1)
     held.give(lambda: done.append("of the old connection"), 7)
@@ -102,7 +102,7 @@ def test_everything_is_sent_in_its_order_and_never_before_what_it_tells_of_is_du
     assert sent == list(range(len(given_at)))
 
 
-def test_what_rests_on_a_write_is_told_once_and_by_a_later_one_that_ends_well_too() -> None:
+def test_an_answer_that_rests_on_a_write_is_given_once_and_also_after_a_later_write_that_ends_well() -> None:
     resting = Resting()
     resting.rest(2, 1)
     resting.rest(2, 2)

@@ -18,7 +18,7 @@ def test_every_secondary_is_asked_unless_some_are_named() -> None:
     assert SharedWaits().add(WaitAsked(7, 0, peers=(2, 9)), [1, 2, 3]) == [2]
 
 
-def test_it_is_over_with_the_last_answer() -> None:
+def test_a_wait_is_over_with_the_last_answer() -> None:
     shared = waits()
     assert shared.answered(7, 2) is None and shared.answered(7, 1) is None
     assert shared.answered(7, 3) == []
@@ -29,14 +29,14 @@ def test_the_first_answer_is_enough_where_that_was_asked_and_the_others_need_not
     assert waits(first=True).answered(7, 2) == [1, 3]
 
 
-def test_one_that_lacks_what_it_cannot_get_ends_a_wait_for_all() -> None:
+def test_a_secondary_that_lacks_a_block_for_good_ends_a_wait_for_all() -> None:
     shared = waits()
     assert shared.answered(7, 1) is None
     assert shared.lacks(7, 2) == [2, 3]
     assert shared.lacks(7, 3) is None and shared.answered(7, 3) is None, "it is answered once"
 
 
-def test_and_a_wait_for_the_first_when_there_is_no_other() -> None:
+def test_a_wait_for_the_first_ends_when_every_secondary_lacks_something() -> None:
     shared = waits(first=True)
     assert shared.lacks(7, 1) is None and shared.lacks(7, 1) is None and shared.lacks(7, 2) is None
     assert shared.lacks(7, 3) == [1, 2, 3]
@@ -65,7 +65,7 @@ def test_a_removed_secondary_ends_the_waits_that_waited_for_it_alone() -> None:
     assert shared.forget(2) == []
 
 
-def test_what_was_lost_ends_a_wait_for_all_and_for_the_first_of_them() -> None:
+def test_a_lost_transaction_ends_a_wait_for_all_and_a_wait_for_the_first() -> None:
     for first in (False, True):
         shared = waits(first=first)
         assert shared.lost(7) == [1, 2, 3]

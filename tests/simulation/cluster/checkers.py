@@ -1,4 +1,4 @@
-"""What must be true of a world at any moment. They look at both sides at once, and take part in nothing."""
+"""The checks that hold in a world at any moment. They look at both sides at once, and take part in nothing."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ SURVIVAL = (0.0, 0.1, 0.5, 0.9, 1.0)
 
 
 class Killed(BaseException):
-    """The process on a machine is no more. Not an Exception: nothing in it may take notice."""
+    """The process on a machine has ended. Not an Exception: nothing in it may take notice."""
 
     def __init__(self, machine: Machine) -> None:
         super().__init__(machine.name)

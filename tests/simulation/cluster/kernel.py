@@ -207,7 +207,7 @@ class Kernel:
         self._emit((RecordKind.SUBMIT, write, flags, identifier))
 
     def _lose(self) -> bool:
-        """Without room for it a record takes a place all the same: the ring goes on with a hole, and may end with one."""
+        """Without room for it a record still takes a place: the ring goes on with a hole, and may end with one."""
         full = len(self.ring) >= self.ring_records
         if full:
             self.lost += 1

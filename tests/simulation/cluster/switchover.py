@@ -1,4 +1,4 @@
-"""The planned change of places in a world: `controller switchover`, with everything that may befall both sides meanwhile.
+"""The planned change of places in a world: `controller switchover`, with everything that may happen to both sides meanwhile.
 
 The primary's part is the product's own, from the command to the demotion and the last word to the secondary. The secondary's
 brain decides by itself; what its service does around it is done here in the same order.

@@ -1,4 +1,4 @@
-"""One world: the machines, the network between them, and a plan of what befalls them."""
+"""One world: the machines, the network between them, and a plan of their faults."""
 
 from __future__ import annotations
 
@@ -287,7 +287,7 @@ class World:
         if self.verbose:
             self.log.append(f"{self.clock.now:9.4f} {line}"[:400])
 
-    # --- what befalls it ----------------------------------------------------------------------------------
+    # --- its faults ---------------------------------------------------------------------------------------
     def do_switchover(self) -> None:
         self.switchover.wanted = True
 

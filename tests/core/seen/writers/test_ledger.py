@@ -30,7 +30,7 @@ def test_before_the_first_turn_there_is_no_rate() -> None:
     assert rates(ledger) == {"tar": (0, 0)}
 
 
-def test_those_that_write_most_now_come_first_and_the_others_are_one_row() -> None:
+def test_subjects_that_write_most_now_come_first_and_the_others_are_one_row() -> None:
     ledger: Ledger[str] = Ledger()
     for name, written in (("old", 900), ("older", 800)):
         ledger.add(name, Amount(0, written), False)
@@ -43,7 +43,7 @@ def test_those_that_write_most_now_come_first_and_the_others_are_one_row() -> No
     assert [row.subject for row in ledger.rows(3)] == ["new", "old", "older"]
 
 
-def test_what_was_written_to_longest_ago_joins_the_others_and_its_bytes_stay() -> None:
+def test_the_subject_written_longest_ago_joins_the_others_and_its_bytes_stay() -> None:
     ledger: Ledger[int] = Ledger(entries_max=3)
     for number in range(10):
         ledger.add(number, Amount(2, 1), True)

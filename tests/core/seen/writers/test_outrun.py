@@ -58,14 +58,14 @@ def test_many_that_only_together_write_too_much_name_nobody() -> None:
     assert Volume().go_on(60, dd=30, tar=29) is None
 
 
-def test_it_is_over_some_time_after_the_process_writes_less() -> None:
+def test_the_overload_is_over_some_time_after_the_process_writes_less() -> None:
     volume = Volume()
     volume.go_on(40, dd=140)
     assert volume.go_on(OUTRUN_CALM_S - 1, dd=1) is not None
     assert volume.go_on(OUTRUN_WINDOW_S + OUTRUN_CALM_S, dd=1) is None
 
 
-def test_it_does_not_flicker_when_the_process_pauses_or_writes_at_the_links_rate() -> None:
+def test_the_overload_does_not_flicker_when_the_process_pauses_or_writes_at_the_links_rate() -> None:
     volume = Volume()
     first = volume.go_on(40, dd=140)
     assert first is not None
@@ -91,7 +91,7 @@ def test_when_the_blocks_are_written_again_the_backlog_stops_growing_and_the_pro
     assert volume.go_on(90, dd=140, link=140) is not None
 
 
-def test_a_backlog_that_shrinks_ends_it() -> None:
+def test_a_backlog_that_shrinks_ends_the_overload() -> None:
     volume = Volume()
     assert volume.go_on(40, dd=140) is not None
     assert volume.go_on(OUTRUN_WINDOW_S + OUTRUN_CALM_S + 1, dd=140, link=200) is None
@@ -126,7 +126,7 @@ def test_counts_that_begin_anew_are_no_rate() -> None:
     assert volume.watch.found is None
 
 
-def test_with_nobody_who_wrote_there_is_nobody_to_name() -> None:
+def test_a_backlog_without_any_writer_names_nobody() -> None:
     watch = OutrunWatch()
     for second in range(60):
         assert watch.look(Sample(second, True, second * 50 * MIB, second * 99 * MIB, {})) is None

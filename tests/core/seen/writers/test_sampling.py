@@ -36,7 +36,7 @@ def test_after_the_load_all_are_remembered_at_once_and_looked_up_when_the_others
     assert sampling.look(BETWEEN, 10 + WRITTEN_OUT_S) == ChunkSample()
 
 
-def test_what_is_looked_up_was_always_remembered() -> None:
+def test_every_page_that_is_looked_up_was_remembered() -> None:
     sampling = Sampling()
     for second, rate in enumerate([0, 99_999, 0, 99_999, BETWEEN, 0, 0, 99_999] * 20):
         sample = sampling.look(rate, second)

@@ -1,4 +1,4 @@
-"""The rows of every view add up to what was captured; what nobody can tell is unknown, and nothing is counted twice."""
+"""The rows of every view add up to the captured bytes; those of unknown writers are unknown, and nothing is counted twice."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_bytes_of_a_writer_whose_name_was_lost_are_unknown() -> None:
     assert dict(sums.by_file.entries())[FILE].written == 10
 
 
-def test_what_was_captured_and_seen_by_no_program_is_unknown_once_it_stays_away() -> None:
+def test_captured_bytes_that_no_program_saw_are_of_an_unknown_writer_once_they_stay_away() -> None:
     sums = WriterSums()
     rows = {RowKey(Kind.DIRECT, 1, FILE): Amount(0, 100)}
     sums.take(reading(rows, captured=150), 1.0, out_of_normal=False)
@@ -174,7 +174,7 @@ def test_bytes_for_whose_row_there_was_no_room_are_their_writers_and_of_an_unkno
     assert written_of(sums, "files", "unknown") == 57 and written_of(sums, "files", "no_file") == 0
 
 
-def test_what_was_written_outside_of_mode_normal_is_told_apart_and_forgotten_when_it_is_back() -> None:
+def test_bytes_written_outside_of_normal_mode_are_counted_apart_and_forgotten_when_it_is_back() -> None:
     sums, key = WriterSums(), RowKey(Kind.DIRECT, 1, FILE)
     for written, out_of_normal, told in (
         (100, False, 0),

@@ -1,4 +1,4 @@
-"""Who writes, in one line."""
+"""The writers, in one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pydbt.core.seen.view import View
 from pydbt.core.seen.writers.words import writers_words
 
 
-def test_those_that_write_now_are_named_with_their_rate() -> None:
+def test_subjects_that_write_now_are_named_with_their_rate() -> None:
     top = [
         {"kind": "process", "name": "tar", "group": "backup.service", "written_rate_bytes": 12 << 20},
         {"kind": "journal", "name": "journal", "group": "", "written_rate_bytes": 1024},
