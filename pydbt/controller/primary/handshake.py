@@ -32,6 +32,7 @@ from pydbt.store.volume_state import VolumeState
 _log = logging.getLogger("pydbt")
 
 HANDSHAKE_S = 10.0
+"""What takes this long to answer a HELLO hangs, or is no secondary. Shorter than ``SILENCE_S``, so that this is what is told."""
 _CLOSED = {
     False: "is it a pydbt secondary, and does it ask for --identity?",
     True: "its log says why; perhaps it belongs with a machine of another name (see --peer there)",
