@@ -212,6 +212,7 @@ UNREAD = {
         ["install_signal_handlers", "capture_signals"], "uvicorn calls it, the one or the other by its version"
     ),
     **dict.fromkeys(["should_exit", "force_exit", "h11_max_incomplete_event_size"], "uvicorn reads it"),
+    "formatter_class": "click reads it",
     **dict.fromkeys(["selectable", "keypress", "original_widget"], "urwid calls or reads it"),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["PREFLUSH", "NO_DATA_OP", "CLIPPED"], "a flag in bpf/record.h"),

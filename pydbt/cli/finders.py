@@ -41,7 +41,7 @@ class GroupFinder:
         return list(self._known.values())
 
     def stopped(self, place: VolumePlace) -> dict[str, Any]:
-        return {"running": False, "problem": "no controller is running; what became of it is told to root alone"}
+        return {"running": False, "problem": "no controller is running; root alone is told how it ended"}
 
     def programs(self, volumes: set[str]) -> list[dict[str, Any]]:
         return []

@@ -138,7 +138,7 @@ def unknown_programs(source: Path) -> str:
     device = BlockDevice.identify(source)
     if all(one.device is None or one.device.number != device.number for one in pinned_programs()):
         return ""
-    return f"; programs that track it are in the kernel all the same ('controller down {source}' takes them away)"
+    return f"; programs that track it are still in the kernel ('controller down {source}' takes them away)"
 
 
 def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0) -> dict[str, Any]:

@@ -22,5 +22,5 @@ def loss_lines(lost: Loss) -> list[str]:
             f"the last {format_seconds(lost.seconds)} before {short(lost.told)}, about {format_bytes(lost.behind_bytes)}, "
             f"are only on {host}"
         )
-    lines.append(f"what {host} wrote after {short(lost.told)} is only there, and not known here")
+    lines.append(f"everything that {host} wrote after {short(lost.told)} is only there, and not known here")
     return lines

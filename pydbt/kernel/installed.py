@@ -144,7 +144,7 @@ _UNPACK: dict[bytes, Callable[[bytes], bytes]] = {
 
 def _section(elf: bytes, name: bytes) -> bytes:
     if not elf.startswith(_ELF64_LITTLE):
-        raise ValueError("what is compressed in it is no kernel of 64 bits")
+        raise ValueError("the compressed part of it is no kernel of 64 bits")
     table, entry_bytes, entries, names_at = _ELF_TABLE.unpack_from(elf)
     sections = [_ELF_SECTION.unpack_from(elf, table + number * entry_bytes) for number in range(entries)]
     if not sections:

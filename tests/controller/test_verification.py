@@ -28,7 +28,7 @@ from tests.core.primary.parts import runs
 from tests.lab.patience import until
 
 LEFT_OUT = {5, 6, 7}
-REASON = "what lies below the volume has changed: the file behind loop0 was changed past it"
+REASON = "the storage below the volume has changed: the file behind loop0 was changed past it"
 
 
 @pytest.fixture

@@ -137,7 +137,7 @@ class VolumeAgent:
             if facts.owner is not None and facts.owner.node != facts.node:
                 self._volume.begin_promotion(BegunPromotion(facts.owner, datetime.now(UTC)))
             if found.lost_s is not None:
-                _log.warning("what the primary wrote in the last %.1f s before it was fenced may be lost", found.lost_s)
+                _log.warning("writes of the primary in the last %.1f s before it was fenced may be lost", found.lost_s)
             forced = ("--force",) if found.fenced else ()
             self._process.command("secondary", "promote", self._volume.name, *forced)
         self._tools.set_owner(ContentOwner(facts.node, OwnerClaim.PROMOTED, datetime.now(UTC)))

@@ -27,8 +27,8 @@ _ONLY_RUNNING = "without root this sees running controllers only"
 def check(source: Path | None, state_dir: Path | None, everything: bool, warning: float, critical: float) -> int:
     """Check the replica, for monitoring.
 
-    Prints one line with performance data, and ends as monitoring plug-ins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. What counts
-    is the age: the time since the replica was last in sync. Without a running controller, and where the dashboard says Bad, the
+    Prints one line with performance data, and ends as monitoring plug-ins do: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN. The age
+    decides: the time since the replica was last in sync. Without a running controller, and where the dashboard says Bad, the
     state is at least WARNING; it is CRITICAL when the secondary refused for good, or the gate is shut. SOURCE may also be a
     TARGET. Members of the group pydbt may use it too.
     """

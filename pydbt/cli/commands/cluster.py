@@ -38,9 +38,9 @@ def cluster() -> None:
 def choose(name: str, force: bool, folder: Path) -> int:
     """Let the content of this node count.
 
-    Run it once before the volume becomes a resource, on the node that has the data; and after a failover that was refused, on the
-    node whose content is to be used: what only the other has is given up. It is refused (exit code 4) while another node is the
-    primary and was not fenced. From then on the cluster promotes this node alone.
+    Run it once before the volume becomes a resource, on the node that has the data. After a failover that was refused, run it on
+    the node whose content is to be used: changes that only the other node has are given up. It is refused (exit code 4) while
+    another node is the primary and was not fenced. From then on the cluster promotes this node alone.
     """
     require_root("controller cluster choose")
     volume, tools = node_volume(name, folder), ClusterTools(name)
@@ -74,8 +74,8 @@ def choose(name: str, force: bool, folder: Path) -> int:
 def rejoin(name: str, folder: Path) -> int:
     """Make this old primary a replica again.
 
-    For a node that was fenced as the primary, and came back after another one was promoted. What only this node has is given up,
-    and printed. The volume must not be mounted here. The cluster is told to start it again.
+    For a node that was fenced as the primary, and came back after another one was promoted. Changes that only this node has are
+    given up, and the command prints how much that is. The volume must not be mounted here. The cluster is told to start it again.
     """
     require_root("controller cluster rejoin")
     volume, tools = node_volume(name, folder), ClusterTools(name)

@@ -46,8 +46,8 @@ def mark(
     that is written after it: for example `controller mark /dev/vg/data "before migration 14"`. The command returns when the
     secondary, or each one of several, holds the mark durably: no crash of it loses the mark, or moves it.
 
-    File systems on the volume are written out first, as `sync -f` does: what lies in the page cache is not before the mark.
-    With --no-sync they are not, and the mark shows that.
+    File systems on the volume are written out first, as `sync -f` does: writes in the page cache are not before the mark. With
+    --no-sync they are not written out, and the mark shows that.
 
     Only in mode normal do writes have an order. In any other mode no mark is set (exit code 4), or with --wait it is set
     later. `controller status` shows the last marks on both sides, `controller wait --mark NAME` waits for one, and
@@ -81,7 +81,9 @@ def _tell(answer: dict[str, Any]) -> None:
         raise UsageError("the running controller is of an earlier version, which knows no marks")
     told = view.part("mark")
     for problem in view.texts("left_out"):
-        words = f"not written out first: {printable(problem)}; what programs have not synced there themselves may be missing"
+        words = (
+            f"not written out first: {printable(problem)}; writes that programs have not synced there may be missing"
+        )
         click.echo(words, err=True)
     if uncertain := told.whole("uncertain_bytes"):
         click.echo(

@@ -108,4 +108,4 @@ def _how_to_begin(units: list[str]) -> str:
     )
     if not units:
         return words
-    return f"{words}; what has a unit that is enabled is left to that: 'systemctl start {' '.join(units)}'"
+    return f"{words}; those with an enabled unit are started by it: 'systemctl start {' '.join(units)}'"

@@ -153,7 +153,7 @@ def _tell_all(ended: dict[str, View], repair: bool) -> int:
         )
     if differ and not repair:
         raise Differs(
-            "the replica differed from the volume; what differed is copied, and a later verification shows if it stays so"
+            "the replica differed from the volume; these blocks are copied, and a later verification shows if it stays so"
         )
     return 0
 

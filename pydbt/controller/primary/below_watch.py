@@ -104,7 +104,7 @@ class BelowWatch:
         self._last = now
         self.kept = look_to_keep(self.kept, before, now, own_snapshots=self._own_snapshots, final=self._final)
         reason = "" if before is None else change_while_held(before, now)
-        return f"what lies below the volume has changed: {reason}" if reason else ""
+        return f"the storage below the volume has changed: {reason}" if reason else ""
 
     def look(self, *, own_snapshots: bool, final: bool = False) -> str:
         """Look, and take that, when it comes within ``ANSWER_S``. Else the next start compares with an earlier look."""

@@ -70,8 +70,8 @@ def end_tracking(state_dir: Path, *, only_unused: bool = False) -> Ended:
         return Ended(detach_leftover(state_dir))  # a freeze or snapshot of a run that was killed may be left
     if only_unused and device is not None and is_used(device):
         raise BusyError(
-            f"{device.path} is in use{_where(device)}: unmount it first, or let 'controller down' take the programs away all the "
-            "same"
+            f"{device.path} is in use{_where(device)}: unmount it first, or use 'controller down', which takes the programs away "
+            "from a device in use as well"
         )
     finish_replacement(pins)
     unrecorded, armed = _why_no_record(state, device), arming_of(state) is not None

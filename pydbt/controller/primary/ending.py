@@ -128,7 +128,7 @@ def _keep_everything(volume: Volume) -> None:
 def _unsaved(error: StateError) -> StateError:
     """The end of a run whose last state is not on disk. The programs keep their bits until a map that has them is written."""
     return StateError(
-        f"{error}; the last state is not saved, and writes are still tracked: make room or mend that disk before the next run, "
+        f"{error}; the last state is not saved, and writes are still tracked: make room or repair that disk before the next run, "
         "which begins with what was saved before"
     )
 

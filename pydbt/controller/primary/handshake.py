@@ -173,9 +173,9 @@ def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:
     try:
         return secure.client(sock)
     except NoAnswer as error:
-        raise NoAnswer(f"{format_address(host, port)} cannot be talked to: {error}") from None
+        raise NoAnswer(f"no connection to {format_address(host, port)}: {error}") from None
     except PeerError as error:
-        raise PeerError(f"{format_address(host, port)} is not to be talked to: {error}") from None
+        raise PeerError(f"no connection to {format_address(host, port)}: {error}") from None
 
 
 def _check(hello: Hello, welcome: Welcome, where: str) -> None:

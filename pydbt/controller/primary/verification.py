@@ -161,7 +161,7 @@ class VolumeVerification:
             if not rest.told:
                 _log.warning(
                     "tainted again and again by the same: %s; each comparison now begins after a rest, which grows up to an "
-                    "hour, and the replica stays inconsistent meanwhile: mend the cause, then run 'controller verify'",
+                    "hour, and the replica stays inconsistent meanwhile: remove the cause, then run 'controller verify'",
                     rest.reason,
                 )
         return self._rest is not None

@@ -181,7 +181,7 @@ class Volume:
         return DeviceError(
             f"{unwritable.total() * block_bytes} bytes of the target of {peer.address} cannot be written, the first of them at "
             f"byte {first_byte}: the secondary has all else, and keeps what is to be there until its disk takes it "
-            "(tried every 16 s); mend that disk, or wait for it with --timeout"
+            "(tried every 16 s); repair that disk, or wait for it with --timeout"
         )
 
     # --- events in ----------------------------------------------------------------------------------------
