@@ -24,6 +24,8 @@ from pydbt.cli.program import INTERRUPTED, PIPE_CLOSED, TERMINATED
 from pydbt.cli.volume_files import NEEDED, checked_values, read_volume
 from pydbt.controller.secondary.report import SecondaryServiceReport
 from pydbt.core import errors
+from pydbt.core.primary.modes import Mode, Phase
+from pydbt.core.secondary.replica import ReplicaState
 from pydbt.core.secondary.status import ReplicaStatus
 from pydbt.core.secondary.told_transactions import ReplicaTransactions
 
@@ -32,7 +34,7 @@ DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "docs").rglob("*.md")])
 REFERENCE = PROJECT / "docs/reference"
 DECISIONS = PROJECT / "docs/internals/decisions.md"
 # Folders at the top whose files a document may name.
-PLACES = ("pydbt", "tests", "docs", "bpf", "scripts", ".ci")
+PLACES = ("pydbt", "tests", "docs", "bpf", "scripts", "packaging", ".ci")
 # Options of other programs that documents mention.
 FOREIGN_OPTIONS = {
     "--no-block",
@@ -60,7 +62,9 @@ def slug_of(heading: str) -> str:
 
 @cache
 def anchors_of(path: Path) -> frozenset[str]:
-    return frozenset(slug_of(line.lstrip("#")) for line in path.read_text().splitlines() if line.startswith("#"))
+    text = path.read_text()
+    headings = (slug_of(line.lstrip("#")) for line in text.splitlines() if line.startswith("#"))
+    return frozenset([*headings, *re.findall(r'<a id="([^"]+)">', text)])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
@@ -173,12 +177,46 @@ def test_each_decision_is_made_where_the_table_of_decisions_says() -> None:
     assert made >= 10
 
 
+ARCHITECTURE = PROJECT / "ARCHITECTURE.md"
+# Names of the kernel, which look as if they were names of the program.
+NAMES_OF_THE_KERNEL = {"block_bio_queue", "O_DIRECT"}
+
+
+@cache
+def names_of_the_program() -> frozenset[str]:
+    """Names that one word may stand for: those of code, also without their class, of folders, commands, modes and states."""
+    places = [path for path in (PROJECT / "pydbt").rglob("*") if "__pycache__" not in path.parts]
+    known = frozenset().union(*(names_in(path) for path in places if path.suffix == ".py"))
+    folders = {path.name for path in (*places, *PROJECT.iterdir()) if path.is_dir()}
+    states = {str(one) for kind in (Mode, Phase, ReplicaState) for one in kind}
+    return known | {name.rpartition(".")[2] for name in known} | folders | set(cli.commands) | states
+
+
+def unknown_names(text: str) -> list[str]:
+    """Names between backquotes that are not in the program: ``Class``, ``Class.member``, ``function`` and ``function(...)``."""
+    quoted = (words.partition("(")[0] for words in re.findall(r"`([^`]+)`", text))
+    names = [words for words in quoted if re.fullmatch(r"[A-Za-z_]\w*(\.\w+)?", words)]
+    known = names_of_the_program() | NAMES_OF_THE_KERNEL
+    return [name for name in names if name not in known and name not in texts_of_the_program()]
+
+
+def test_names_that_are_not_in_the_program_are_found() -> None:
+    known = "`Primary`, `PrimaryLoop.turn`, `handle(event, now)`, `wake_at`, `core`, `dashboard`, `unsynchronized`, `volume.json`"
+    assert not unknown_names(known)
+    unknown = "`Primery`, `PrimaryLoop.turned`, `handled(event)`, `wake_up_at`, `cores`"
+    assert unknown_names(unknown) == ["Primery", "PrimaryLoop.turned", "handled", "wake_up_at", "cores"]
+
+
 def test_the_names_of_code_in_the_architecture_exist() -> None:
-    known = frozenset().union(*(names_in(path) for path in (PROJECT / "pydbt").rglob("*.py")))
-    last = {name.rpartition(".")[2] for name in known}
-    for words in re.findall(r"`([^`]+)`", (PROJECT / "ARCHITECTURE.md").read_text()):
-        if re.fullmatch(r"[A-Z][A-Za-z]+(\.\w+)?", words):
-            assert words in known or words in last, f"ARCHITECTURE.md names {words}, which is not in pydbt/"
+    assert not unknown_names(ARCHITECTURE.read_text())
+
+
+def test_the_architecture_describes_every_folder_of_the_program_and_every_file_of_the_kernel_s() -> None:
+    text = ARCHITECTURE.read_text()
+    described = set(re.findall(r"`((?:pydbt|bpf)/[\w./]+)`", text))
+    folders = {name_of(path.parent) for path in (PROJECT / "pydbt").rglob("*.py")} - {"pydbt"}
+    files = {name_of(path) for path in (PROJECT / "bpf").glob("*.[ch]")}
+    assert not (folders | files) - described
 
 
 # --- commands and options ---------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,14 @@ AVOIDED_IN_DOCUMENTS = {
     r"works? whole": "works fully, works in part",
     r"(is|are|was|were) no more": "is not ... any more",
 }
+# In what people read of the program as well: in messages, and in the help of commands.
+AVOIDED_IN_MESSAGES = {
+    r"(?-i:What)": "a noun as the subject of the sentence",
+    **{words: AVOIDED_IN_DOCUMENTS[words] for words in (r"all the same", r"mend(s|ed|ing)?")},
+    r"talked to": "'no connection to', 'refused'",
+}
+# On the command line a sentence may begin small, and another one behind a colon or semicolon.
+AVOIDED_IN_COMMANDS = {r"(?:^|(?<=[.:;]\s))what": "a noun as the subject of the sentence"}
 # A heading may ask; so may the name of a link.
 ASKING = re.compile(r"^#+ .*$|\[What [^]]*\]", re.MULTILINE)
 # The two tables of words to avoid.
@@ -44,6 +54,8 @@ def pattern_of(words: str) -> re.Pattern[str]:
 
 
 PATTERNS = {pattern_of(words): instead for words, instead in AVOIDED.items()}
+IN_MESSAGES = {pattern_of(words): instead for words, instead in AVOIDED_IN_MESSAGES.items()}
+IN_COMMANDS = IN_MESSAGES | {pattern_of(words): instead for words, instead in AVOIDED_IN_COMMANDS.items()}
 IN_DOCUMENTS = PATTERNS | {pattern_of(words): instead for words, instead in AVOIDED_IN_DOCUMENTS.items()}
 
 
@@ -128,6 +140,60 @@ def test_a_document_is_read_more_strictly(text: str, words: str) -> None:
 )
 def test_a_document_may_ask(text: str) -> None:
     assert not avoided_in_a_document(text)
+
+
+def _is_a_command(node: ast.AST) -> bool:
+    made = node.decorator_list if isinstance(node, ast.FunctionDef) else []
+    return any(ast.unparse(one).partition("(")[0].endswith((".command", ".group")) for one in made)
+
+
+def messages_in(source: str) -> Iterator[tuple[int, str]]:
+    """Strings in a program that people may read, each with its line: all but single words, which may be keys, and those that
+    stand alone, as comments do. The help of a command is one, although it stands alone. The gaps of an f-string are a ``~``."""
+    tree = ast.parse(source)
+    comments: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for place, one in enumerate(body if isinstance(body, list) else ()):
+            if isinstance(one, ast.Expr) and not (place == 0 and _is_a_command(node)):
+                comments.add(one.value)
+    pieces = {piece for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for piece in node.values}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield node.lineno, "".join(one.value if isinstance(one, ast.Constant) else "~" for one in node.values)
+        elif isinstance(node, ast.Constant) and " " in str(node.value) and not {node} & (comments | pieces):
+            yield node.lineno, str(node.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ('log("mend the cause")', ["mend"]),
+        ('raise Error(f"{path} is used all " "the same")', ["all the same"]),
+        ('raise Error(f"{path} is not to be talked to")', ["talked to"]),
+        ('@click.command()\ndef f():\n    """Check it.\n\n    What counts is the age.\n    """', ["What"]),
+        ('@click.command()\ndef f():\n    """Choose it: what is only there is given up."""', ["what"]),
+        ('say(f"{number} blocks differ; what differs is copied")', ["what"]),
+        ('"""What it is for."""\nLIMIT = 3\n"""What is mended."""\ndef f():\n    """What it returns."""', []),
+        ('say("it prints what is lost, and what to do")', []),
+    ],
+)
+def test_messages_and_help_are_read_more_strictly_than_comments(source: str, words: list[str]) -> None:
+    found = [found for _, text in messages_in(source) for _, found, _ in avoided_in(text, IN_COMMANDS)]
+    assert found == words
+
+
+def test_words_to_avoid_are_in_no_message_and_no_help() -> None:
+    found = [
+        f"{path.relative_to(PROJECT)}:{line} {words!r}: {instead}"
+        for path in (*(PROJECT / "pydbt").rglob("*.py"), *(PROJECT / "packaging").rglob("*.py"))
+        for line, told in messages_in(path.read_text())
+        for text in [re.sub(r"^ *#.*$", "", told, flags=re.MULTILINE)]  # a comment in a file that is made
+        for _, words, instead in avoided_in(
+            text, IN_COMMANDS if path.is_relative_to(PROJECT / "pydbt/cli") else IN_MESSAGES
+        )
+    ]
+    assert not found, "\n".join(["write plain English (CONTRIBUTING.md):", *found])
 
 
 def test_words_to_avoid_are_nowhere() -> None:

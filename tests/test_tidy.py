@@ -96,6 +96,67 @@ def test_no_folders_import_each_other_in_a_circle() -> None:
     assert not found, "\n".join(" <-> ".join(group) for group in found)
 
 
+# Folders of core, the lowest first -> those that each one imports. All of them import the modules at its top.
+FOLDERS_OF_CORE: dict[str, set[str]] = {
+    "blocks": set(),
+    "protocol": {"blocks"},
+    "tracking": {"blocks", "protocol"},
+    "transactions": {"blocks", "tracking"},
+    "configured": set(),
+    "primary": {"blocks", "configured", "protocol", "tracking", "transactions"},
+    "volume": {"blocks", "primary", "protocol", "tracking"},
+    "secondary": {"blocks", "protocol"},
+    "cluster": {"secondary"},
+    "seen": {"blocks", "primary", "protocol"},
+}  # fmt: skip
+
+
+def folder_of_core(name: str) -> str:
+    """The folder of a module of core; empty for one at its top, or outside of core."""
+    below = name.removeprefix("pydbt.core.").partition(".")[0]
+    return below if name.startswith("pydbt.core.") and (PACKAGE / "core" / below).is_dir() else ""
+
+
+def test_a_folder_of_core_imports_those_below_it_that_it_needs_and_no_other() -> None:
+    found: dict[str, set[str]] = {name: set() for name in FOLDERS_OF_CORE}
+    for path in MODULES:
+        if not (own := folder_of_core(module_name(path))):
+            continue
+        found[own] |= {other for name in imported_by(path) if (other := folder_of_core(name))} - {own}
+    assert found == FOLDERS_OF_CORE
+    order = list(FOLDERS_OF_CORE)
+    assert all(order.index(below) < order.index(one) for one, others in found.items() for below in others)
+
+
+def test_a_module_at_the_top_of_core_imports_none_of_its_folders() -> None:
+    for path in (PACKAGE / "core").glob("*.py"):
+        assert not [name for name in imported_by(path) if folder_of_core(name)], path.name
+
+
+def reached_from(start: str, arrows: dict[str, set[str]]) -> set[str]:
+    """Everything that a module imports, directly or by way of others."""
+    found: set[str] = set()
+    left = [start]
+    while left:
+        new = arrows.get(left.pop(), set()) - found
+        found |= new
+        left += new
+    return found
+
+
+def test_modules_that_others_import_are_reached() -> None:
+    assert reached_from("a", {"a": {"b"}, "b": {"c", "a"}, "d": {"e"}}) == {"a", "b", "c"}
+
+
+def test_nothing_that_people_see_leads_to_a_brain() -> None:
+    """A page or metric is made of a status, which has one form for both roles, and not of the inside of a brain."""
+    arrows = {module_name(path): set(imported_by(path)) for path in MODULES}
+    for name in arrows:
+        if folder_of_core(name) == "seen":
+            brains = {one for one in reached_from(name, arrows) if one.endswith((".brain", ".state", ".fanout"))}
+            assert not brains, f"{name} leads to {sorted(brains)}"
+
+
 def test_no_function_is_longer_than_a_page() -> None:
     long = [
         f"{path.relative_to(PROJECT)}:{node.lineno} {node.name} has {node.end_lineno - node.lineno + 1} lines"
@@ -151,6 +212,7 @@ UNREAD = {
         ["install_signal_handlers", "capture_signals"], "uvicorn calls it, the one or the other by its version"
     ),
     **dict.fromkeys(["should_exit", "force_exit", "h11_max_incomplete_event_size"], "uvicorn reads it"),
+    "formatter_class": "click reads it",
     **dict.fromkeys(["selectable", "keypress", "original_widget"], "urwid calls or reads it"),
     "atexit": "weakref.finalize reads it",
     **dict.fromkeys(["PREFLUSH", "NO_DATA_OP", "CLIPPED"], "a flag in bpf/record.h"),

@@ -35,7 +35,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "events": (
         ("Every change on this machine, until Ctrl-C:", "sudo controller events"),
-        ("What there is now, for a program:", "sudo controller events --now --json"),
+        ("The present state of everything, for a program:", "sudo controller events --now --json"),
     ),
     "check": (("One line and an exit code for monitoring:", "sudo controller check data -w 60s -c 10m"),),
     "wait": (
@@ -104,7 +104,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "trace": (
         ("Who writes to a disk, live:", "sudo controller trace /dev/vdb --only writes"),
-        ("What takes longer than 10 ms, as JSON:", "sudo controller trace /dev/vdb --min-latency 10ms --json"),
+        ("I/Os that take longer than 10 ms, as JSON:", "sudo controller trace /dev/vdb --min-latency 10ms --json"),
         ("Record a minute, and look at it later:", "sudo controller trace /dev/vdb --duration 60 --record /tmp/vdb.io"),
         (
             "Play it again with fio on a scratch disk:",
@@ -125,5 +125,5 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ("Check every file:", "sudo controller configcheck"),
         ("Check one volume, with its device and its port:", "sudo controller configcheck data --devices"),
     ),
-    "help": (("What `controller run --help` prints:", "controller help run"),),
+    "help": (("The text that `controller run --help` prints:", "controller help run"),),
 }

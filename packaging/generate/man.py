@@ -39,7 +39,7 @@ FILES = (
     ),
     (f"{DEFAULT_FILE}", f"Defaults for every command; see `{SETTINGS_PAGE}`(5)."),
     (f"{STATE_ROOT}/NAME", "The state directory of the volume or replica NAME, unless its file names another."),
-    (f"{RUN_DIR}", "What runs on this machine since the last boot."),
+    (f"{RUN_DIR}", "A record of every volume and replica that runs on this machine; it is empty after a boot."),
     (f"{FOLDER}", "Programs for the kernel that were compiled once."),
     (f"{PINS}", "The programs in the kernel, one folder per volume."),
 )

@@ -14,6 +14,7 @@ import click
 
 from pydbt.cli.config import DEFAULT_FILE, load_defaults, read_settings
 from pydbt.cli.explain import EXIT_CODES, debug_wanted, report, unknown_to_plugins
+from pydbt.cli.help_text import HelpText
 from pydbt.cli.logs import configure_logging
 from pydbt.cli.output import ReaderGone, output_of_commands
 from pydbt.cli.program import PIPE_CLOSED, Stopped, program_name, signals_as_usual
@@ -42,6 +43,8 @@ _MAY_TAKE_LONG = (
 )  # fmt: skip
 # It reads the file itself, to tell everything that is wrong.
 _TOLERANT = "configcheck"
+
+click.Context.formatter_class = HelpText  # of every command, also of one that is loaded later
 
 
 class _Commands(MutableMapping[str, click.Command]):

@@ -249,7 +249,7 @@ def _log_words(log: View) -> str | None:
     if words is not None and start is not None and end is not None:
         words += f", start {start}, end {end}"
     if words is not None and active is not None:
-        words += f", {active} active transactions"
+        words += f", {active} open updates"
     return words
 
 

@@ -34,7 +34,7 @@ def print_parts(volume: Path, name: str, told: dict[str, Any], as_json: bool) ->
     if as_json:
         click.echo(json.dumps({"volume": str(volume), **entry, "changed_count": count, "changed": parts}, indent=2))
         return
-    click.echo(_ROW.format("at byte", "length", "what it is"))
+    click.echo(_ROW.format("at byte", "length", "content"))
     for part in parts:
         what = f"{part['file']}: {part['what']}" if part["file"] is not None else part["what"]
         click.echo(_ROW.format(f"{part['offset_bytes']:,}", format_bytes(part["length_bytes"]), what))

@@ -44,7 +44,7 @@ def connect_local(path: str, timeout_s: float) -> socket.socket:
         raise Unreachable(f"unix:{path} cannot be reached: {no_socket(path) or error.strerror or error}") from None
     except PeerError as error:
         sock.close()
-        raise PeerError(f"unix:{path} is not to be talked to: {error}") from None
+        raise PeerError(f"no connection to unix:{path}: {error}") from None
     return sock
 
 

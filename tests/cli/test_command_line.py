@@ -333,7 +333,7 @@ def test_status_finds_the_controller_by_source_and_by_state(disk: str, controlle
         assert json.loads(outcome.output) == {**controller.status, "running": True}
         text = command("status", *place)
         assert text.code == 0 and text.errors == ""
-        for words in ("normal", "up-to-date", "20.0 KiB, 0.2 s", "submitted 12,345", "5 active transactions"):
+        for words in ("normal", "up-to-date", "20.0 KiB, 0.2 s", "submitted 12,345", "5 open updates"):
             assert words in text.output
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_the_options_of_run_stand_in_sections_each_in_one() -> None:
     assert sorted(placed) == sorted(known | {"help"})
     shown = run.get_help(click.Context(run, info_name="run"))
     assert all(f"{heading}:" in shown for heading in run.sections) and "Other options" not in shown
+
+
+@pytest.mark.parametrize("width", range(40, 101, 4))
+@pytest.mark.parametrize("name", ["gate", "run"])
+def test_a_name_with_a_hyphen_stands_in_one_line(name: str, width: int) -> None:
+    command = cli.commands[name]
+    shown = command.get_help(click.Context(command, info_name=name, terminal_width=width, max_content_width=width))
+    assert "on-unreachable" in shown and "\N{NON-BREAKING HYPHEN}" not in shown
+    assert not [line for line in shown.splitlines() if re.search(r"\w-$", line)]
 
 
 def test_a_command_that_is_loaded_when_it_is_asked_for_is_in_the_list() -> None:

@@ -96,7 +96,7 @@ def test_a_primarys_status_says_everything_that_matters() -> None:
     assert table["mode"] == "resynchronizing" and table["replica"] == "outdated" and table["tainted"] == "no"
     assert table["out of sync"] == "600 MiB" and table["lag"] == "20.0 KiB, 0.2 s"
     assert table["last in sync"] == "2026-01-02T03:04:05Z"
-    assert table["log"] == "640 B of 1.0 MiB used, start 10, end 20, 5 active transactions"
+    assert table["log"] == "640 B of 1.0 MiB used, start 10, end 20, 5 open updates"
     assert table["progress"] == "39 %, 400 MiB of 1.0 GiB, 75 s left"
     assert table["lost records"] == "0" and "source" not in table
 

@@ -42,8 +42,8 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
     code 4). A running secondary makes way, and everything that it acknowledged is applied to TARGET; one that runs by its
     NAME goes on afterwards, and tells the old primary. If a
-    resynchronization was under way, TARGET becomes the last consistent image before it. The command prints which of the
-    two it is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
+    resynchronization was under way, TARGET becomes the last consistent image before it. The command prints of which moment
+    TARGET is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
     """
     require_state_dir(state_dir)
     from pydbt.controller import roles

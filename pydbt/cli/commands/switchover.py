@@ -31,8 +31,9 @@ def switchover(source: Path | None, state_dir: Path | None, listen: tuple[str, i
     """Change places with the secondary.
 
     Run it on the primary, with SOURCE unmounted. Everything is brought to the secondary, SOURCE becomes a replica, and then
-    the secondary becomes the primary. Both processes go on in their new roles. Interrupted at any moment, there are never two
-    primaries. By default this side then listens at the address from which it is connected, at the port of the secondary.
+    the secondary becomes the primary. Both processes go on in their new roles. There are never two primaries, also if the
+    command is interrupted. By default this side then listens at the address from which it is connected, at the port of the
+    secondary.
     """
     require_root("controller switchover")
     place = locate(source, state_dir)

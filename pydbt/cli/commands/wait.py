@@ -32,7 +32,7 @@ _NEXT_LINE_S = 10.0
 @click.option("--any", "anyone", is_flag=True, help="Return when one of several secondaries has all of them.")
 @click.option("--no-sync", is_flag=True, help="Do not write out the volume's file systems first.")
 @click.option("--transaction", metavar="N|current", help="Wait until this transaction is held.")
-@click.option("--mark", metavar="NAME", help="Wait only until this mark is held.")
+@click.option("--mark", metavar="NAME", help="Wait until this mark is held, whatever was written later.")
 @click.option("--timeout", type=DURATION, metavar="S", help="Fail after S seconds (exit code 8).")
 def wait(
     source: Path | None,
@@ -52,8 +52,8 @@ def wait(
 
     With --transaction N it returns when each of them also holds transaction N of the file system and all before it. N is what
     `controller transactions` prints: 48211 on ext4, cycle:block on XFS; nothing is written out first. With `current` it prints
-    the newest transaction whose commit had completed at the call. A program that only flushes commits none: what is
-    promised are the writes, and the number is for people.
+    the newest transaction whose commit had completed at the call. A program that only flushes commits none: the
+    writes are promised, and the number is for people.
 
     With --mark NAME it returns when each of them holds the newest mark of this name (`controller mark`), whatever was written
     since; nothing is written out first.
@@ -103,7 +103,9 @@ def _tell_left_out(answer: dict[str, Any]) -> None:
     """Print on stderr what was not written out first."""
     earlier = "the running controller is of an earlier version, which writes nothing out"
     for problem in answer.get("left_out", [earlier]):
-        words = f"not written out first: {printable(problem)}; data there that programs have not synced themselves may be missing"
+        words = (
+            f"not written out first: {printable(problem)}; writes that programs have not synced there may be missing"
+        )
         print(words, file=sys.stderr, flush=True)
 
 

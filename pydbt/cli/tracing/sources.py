@@ -126,4 +126,4 @@ class Recording:
                 if self._stopped:
                     return
         except BadRecording as error:
-            raise StateError(f"{self._path}: {error}; what was before that place was read") from None
+            raise StateError(f"{self._path}: {error}; the records before that place were read") from None

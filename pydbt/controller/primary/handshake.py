@@ -32,6 +32,7 @@ from pydbt.store.volume_state import VolumeState
 _log = logging.getLogger("pydbt")
 
 HANDSHAKE_S = 10.0
+"""What takes this long to answer a HELLO hangs, or is no secondary. Shorter than ``SILENCE_S``, so that this is what is told."""
 _CLOSED = {
     False: "is it a pydbt secondary, and does it ask for --identity?",
     True: "its log says why; perhaps it belongs with a machine of another name (see --peer there)",
@@ -172,9 +173,9 @@ def _dial(host: str, port: int, secure: Secure | None) -> StreamSocket:
     try:
         return secure.client(sock)
     except NoAnswer as error:
-        raise NoAnswer(f"{format_address(host, port)} cannot be talked to: {error}") from None
+        raise NoAnswer(f"no connection to {format_address(host, port)}: {error}") from None
     except PeerError as error:
-        raise PeerError(f"{format_address(host, port)} is not to be talked to: {error}") from None
+        raise PeerError(f"no connection to {format_address(host, port)}: {error}") from None
 
 
 def _check(hello: Hello, welcome: Welcome, where: str) -> None:

@@ -17,10 +17,11 @@ from pydbt.controller.primary.moments import wall_moment
 from pydbt.controller.primary.peer import Peer
 from pydbt.controller.primary.report import VolumeReport
 from pydbt.controller.primary.volume import Volume
+from pydbt.core.blocks.layers import Layers
 from pydbt.core.errors import BusyError, UsageError
+from pydbt.core.primary.layers import layers_of
+from pydbt.core.primary.method import legal_moves, method_of
 from pydbt.core.seen.heat import CELLS_MAX, Cells, heat_of
-from pydbt.core.seen.layers import Layers, layers_of
-from pydbt.core.seen.method import legal_moves, method_of
 
 SEEN_COMMANDS = ("map", "block")
 """Those that are answered in the asker's thread."""

@@ -190,7 +190,9 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
         if options.identity is not None:  # on a terminal too (tmux, screen); without one it ends nothing
             previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: loop.reload())
     try:
-        options.manager.ready(f"every write to {loop.volume.device.path} is tracked; 'controller status' says the rest")
+        options.manager.ready(
+            f"every write to {loop.volume.device.path} is tracked; 'controller status' tells how it stands"
+        )
         code = run_to_the_end(loop)
     finally:
         for number, handler in previous.items():

@@ -8,6 +8,8 @@ from math import inf
 from pydbt.core.primary.interruption import Interruption, TcpView, Way, way_problem
 from pydbt.core.protocol.heartbeat import HEARTBEAT_S, SILENT_S
 
+# The first attempts come quickly, since most interruptions are short; the wait doubles with each that fails. The longest one
+# is all that a secondary has to wait when it is back, and makes few attempts at one that is gone for days.
 FIRST_BACKOFF_S = 0.25
 LONGEST_BACKOFF_S = 5.0
 # A secondary that answers may take this many timeouts over its disk: a sync of a slow one lasts.

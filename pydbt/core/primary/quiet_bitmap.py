@@ -15,6 +15,7 @@ from pydbt.core.primary.state import State
 
 # In normal mode the bitmaps flip this often, so that the quiet one covers only what is unacknowledged.
 RETIRE_INTERVAL_S = 2.0
+# As often as the maps are merged and written while the secondary is away: a disk that fails is asked no more often.
 PERSIST_RETRY_S = 5.0
 
 

@@ -22,6 +22,8 @@ from pydbt.core.primary.unread import failed_as_a_whole, set_apart
 from pydbt.core.protocol.frames import Begin, BeginFlag, Want
 from pydbt.core.units import MAX_COMPARED_BYTES, format_bytes
 
+# A read that failed as a whole (a path is gone, a disk resets itself) succeeds again after seconds at best, and each failure is
+# a line of the log.
 READ_RETRY_S = 5.0
 # A long pass writes down how far it has come this often, so that an interrupted one goes on from there.
 PROGRESS_INTERVAL_S = 10.0

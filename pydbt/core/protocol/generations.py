@@ -47,7 +47,7 @@ class Generations:
             if name == 0:
                 raise ValueError("0 is no generation")
         if self.current == 0 and self.past:
-            raise ValueError("what holds nothing has no past")
+            raise ValueError("a side that holds nothing has no past")
 
     @property
     def past(self) -> tuple[int, ...]:

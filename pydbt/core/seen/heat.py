@@ -14,8 +14,8 @@ import numpy as np
 from bitarray import bitarray
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
+from pydbt.core.blocks.layers import Layers
 from pydbt.core.blocks.runs import Integers, Runs, distinct
-from pydbt.core.seen.layers import Layers
 from pydbt.core.units import Geometry
 
 CELLS_MAX = 4096

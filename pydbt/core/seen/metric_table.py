@@ -158,7 +158,11 @@ _ROOM = (
     _gauge("ring_used_bytes", "of it, used", figure("queue", "used")),
     _gauge("log_size_bytes", "size of the transaction log", figure("log", "size")),
     _gauge("log_used_bytes", "of it, used", figure("log", "used")),
-    _gauge("log_active_transactions", "transactions that are not acknowledged", figure("log", "active_transactions")),
+    _gauge(
+        "log_active_transactions",
+        "open updates: write requests and records of the file system that are not acknowledged",
+        figure("log", "active_transactions"),
+    ),
     _gauge("in_flight_bytes", "writes that are submitted and not completed", figure("in_flight", "bytes")),
     _gauge("journal_size_bytes", "limit of the secondary's journal", figure("journal", "size")),
     _gauge("journal_used_bytes", "of it, used", figure("journal", "used")),

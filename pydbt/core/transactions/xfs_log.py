@@ -90,9 +90,7 @@ class XfsLog:
         """Why the log is not understood, as the end of a sentence: as much was written as all buffers hold, and no record of that
         counts. Empty otherwise."""
         return (
-            f"what is written to its log is not understood: {self._why}"
-            if self._unread_bytes > _MAX_UNREAD_BYTES
-            else ""
+            f"the writes to its log are not understood: {self._why}" if self._unread_bytes > _MAX_UNREAD_BYTES else ""
         )
 
     @property

@@ -143,7 +143,7 @@ function blocksWords(record) {
 function logWords(log) {
   if (log.active === null) return "Not known.";
   const fill = log.capacity ? `, ${format.percent(log.used / log.capacity)} full` : "";
-  return `${format.count(log.active)} active transactions${fill}. A record stands here from the write until the secondary has acknowledged it; then DONE is written. A transaction of the file system is DONE when its commit has completed as well.`;
+  return `${format.count(log.active)} open updates${fill}. A record stands here from the write until the secondary has acknowledged it; then DONE is written. A transaction of the file system is DONE when its commit has completed as well.`;
 }
 
 function listWords(method) {

@@ -11,8 +11,7 @@ import pytest
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
 from pydbt.core.primary.brain import Primary
 from pydbt.core.primary.config import PrimaryConfig
-from pydbt.core.primary.modes import Mode, Phase
-from pydbt.core.seen.method import (
+from pydbt.core.primary.method import (
     LOOKED_UPDATES,
     NEWEST_RECORDS,
     SHOWN_LISTS,
@@ -21,6 +20,7 @@ from pydbt.core.seen.method import (
     legal_moves,
     method_of,
 )
+from pydbt.core.primary.modes import Mode, Phase
 from pydbt.core.units import Geometry
 from tests.core.primary.test_file_system_transactions import COMPLETE, SUBMIT, Story, ended
 
