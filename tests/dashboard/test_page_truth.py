@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.dashboard.test_page_safety import keeps_the_rules
 from tests.dashboard.test_page_views import DRAWN, VIEWS, path_of
-from tests.lab.browser import Tab
+from tests.lab.browser import Tab, keeps_the_rules
 from tests.lab.page_bench.server import PageBench
 
 pytestmark = pytest.mark.browser
