@@ -326,3 +326,47 @@ def test_a_file_of_a_state_directory_is_opened_as_one_of_this_program_alone() ->
             assert called not in ("open", "io.open") and not called.endswith((".read_bytes", ".read_text")), place
             if called.endswith(".open"):
                 assert called == "os.open" and "OPEN_OWN" in ast.unparse(node), place
+
+
+# A test that cannot run on a machine fails. These may be skipped, for want of something that no package brings.
+SKIPPED = {
+    "tests/controller/test_hook_runner.py": "another user than root runs the tests",
+    "tests/device/test_freeze.py": "the root file system lies on no block device",
+    "tests/end_to_end/test_epochs_lvm.py": "the kernel has no device-mapper",
+}
+ASKING = {"exists", "lexists", "access", "which"}
+
+
+def asked_when_loaded(node: ast.AST) -> Iterator[str]:
+    """Questions about the machine that are asked before any test runs: with their answer a test could go missing."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call) and isinstance(child.func, ast.Attribute) and child.func.attr in ASKING:
+            yield child.func.attr
+        if isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+            for decorator in child.decorator_list:
+                yield from asked_when_loaded(ast.Expr(decorator))
+        elif not isinstance(child, ast.Lambda):
+            yield from asked_when_loaded(child)
+
+
+def test_a_question_that_could_hide_a_test_is_found() -> None:
+    hidden = (
+        "import shutil\nCASES = ['a'] if shutil.which('a') else []\ndef test_it() -> None:\n    shutil.which('b')\n"
+    )
+    marked = "@mark(Path('/a').exists())\ndef test_it() -> None: ...\n"
+    assert list(asked_when_loaded(ast.parse(hidden))) == ["which"]
+    assert list(asked_when_loaded(ast.parse(marked))) == ["exists"]
+
+
+def test_no_test_is_missing_or_skipped_where_something_is_not_installed() -> None:
+    files = sorted((PROJECT / "tests").rglob("test_*.py")) + sorted((PROJECT / "tests").rglob("conftest.py"))
+    words = {"skip", "skipif", "importorskip"}
+    skipped = {
+        str(path.relative_to(PROJECT))
+        for path in files
+        if any(isinstance(node, ast.Attribute) and node.attr in words for node in ast.walk(tree_of(path)))
+    }
+    assert skipped == SKIPPED.keys()
+    assert {
+        str(path.relative_to(PROJECT)): found for path in files if (found := [*asked_when_loaded(tree_of(path))])
+    } == {}

@@ -82,7 +82,9 @@ def _file(request: Request, page: Page | None) -> Response:
 def _text_of_metrics() -> Callable[[list[dict[str, Any]]], bytes] | None:
     """None where the library for it is not installed."""
     try:
-        found: Callable[[list[dict[str, Any]]], bytes] = importlib.import_module("pydbt.dashboard.metrics").text_of
+        found: Callable[[list[dict[str, Any]]], bytes] = (
+            importlib.import_module("pydbt.dashboard.metrics").Exposition().text_of
+        )
     except ImportError as error:
         _log.warning("/metrics tells nothing, because %s cannot be loaded", error.name)
         return None

@@ -9,22 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from pydbt.controller.primary.combined import MODES, REPLICA_STATES
 from pydbt.core.primary.acknowledgement_latency import LATENCY_BOUNDS_SECONDS
 from pydbt.core.secondary.status import OFFLINE, RESTARTING
 from pydbt.core.seen.io_totals import BOUNDS_SECONDS
-from pydbt.core.seen.metric_samples import ALL_METRICS
+from pydbt.core.seen.metric import Buckets
+from pydbt.core.seen.metric_samples import ALL_METRICS, samples_of
 from pydbt.core.seen.metric_table import PRIMARY_MODES, SECONDARY_MODES, STATES_OF_A_REPLICA
 from pydbt.core.seen.sight import Asked, sight_of
-from pydbt.dashboard.metrics import text_of
+from pydbt.dashboard.metrics import Exposition
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 REFERENCE = PROJECT / "docs/reference/metrics.md"
 GOLDEN = json.loads((PROJECT / "tests/controller/golden/several.json").read_text())
 NOW = datetime(2026, 1, 2, 4, 4, 5, tzinfo=UTC)
-HOSTILE = ['"}\npydbt_up 7\n#', "back\\slash", "\x1b[31mred", "\ud800", "ä漢字\u202e", "x" * 4096, "", '{a="b"}', "\\n"]
+HOSTILE = ['"}\npydbt_up 7\n#', "back\\slash", "\x1b[31mred", "\ud800", "ä漢字\u202e", "x" * 4096, "", '{a="b"}', "\\n",
+           "{0}", "}{", '"<0>"', "%s"]  # fmt: skip
 
 
 def machines(*names: str) -> list[dict[str, Any]]:
@@ -42,11 +47,38 @@ def machines(*names: str) -> list[dict[str, Any]]:
 
 
 def samples(*names: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    return samples_in(Exposition().text_of(machines(*names)))
+
+
+def samples_in(text: bytes) -> dict[str, list[tuple[dict[str, str], float]]]:
     made: dict[str, list[tuple[dict[str, str], float]]] = {}
-    for family in text_string_to_metric_families(text_of(machines(*names)).decode()):
+    for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
             made.setdefault(sample.name, []).append((sample.labels, sample.value))
     return made
+
+
+def the_library_writes(told: list[dict[str, Any]]) -> bytes:
+    """The same values, each line of them written by prometheus-client."""
+    kinds = {"gauge": GaugeMetricFamily, "counter": CounterMetricFamily, "histogram": HistogramMetricFamily}
+    families = []
+    for one in samples_of(told):
+        family = kinds[one.metric.kind](one.metric.name, one.metric.words, labels=one.metric.all_labels)
+        for labels, value in one.values:
+            if isinstance(value, Buckets):
+                bounds = [*map(str, value.bounds), "+Inf"]
+                family.add_metric(labels, list(zip(bounds, value.cumulative, strict=True)), value.total)
+            else:
+                family.add_metric(labels, value)
+        families.append(family)
+
+    class Values(Collector):
+        def collect(self) -> list[Any]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Values())
+    return generate_latest(registry)
 
 
 def test_prometheus_own_reader_finds_the_values() -> None:
@@ -60,8 +92,46 @@ def test_prometheus_own_reader_finds_the_values() -> None:
     assert made["pydbt_build_info"][0][1] == 1
 
 
+def with_block_io(told: list[dict[str, Any]], factor: int, bounds: list[float]) -> list[dict[str, Any]]:
+    for place, volume in enumerate(told[0]["volumes"]):
+        histogram = {
+            "bounds_seconds": bounds,
+            "counts": [factor * (place + 1)] * (len(bounds) + 1),
+            "sum_seconds": 0.1 * factor,
+        }
+        write = {
+            "requests": factor,
+            "bytes": factor * 1e15,
+            "errors": 0,
+            "latency": {"total": histogram, "queue": histogram},
+        }
+        volume["status"] = {**volume["status"], "block_io": {"state": "attached", "operations": {"write": write}}}
+    return told
+
+
+def test_each_text_is_that_of_the_library_whatever_was_written_before() -> None:
+    exposition = Exposition()
+    bounds = list(BOUNDS_SECONDS)
+    texts = [
+        machines(*HOSTILE),
+        with_block_io(machines(*HOSTILE), 3, bounds),
+        with_block_io(machines(*HOSTILE), 10**7, bounds),
+        with_block_io(machines(*HOSTILE[3:]), 5, bounds[1:]),
+        [],
+        with_block_io(machines(*HOSTILE), 7, bounds),
+    ]
+    for told in texts:
+        written, expected = exposition.text_of(told), the_library_writes(told)
+        found = samples_in(written)
+        assert found.pop("pydbt_build_info")
+        assert found == samples_in(expected)
+        assert [line for line in written.splitlines() if line.startswith(b"#") and b"build_info" not in line] == [
+            line for line in expected.splitlines() if line.startswith(b"#")
+        ]
+
+
 def test_hostile_names_stay_labels_of_one_line_and_bounded_length() -> None:
-    text = text_of(machines(*HOSTILE)).decode()
+    text = Exposition().text_of(machines(*HOSTILE)).decode()
     shown = [labels["volume"] for labels, _ in samples(*HOSTILE)["pydbt_up"]]
     assert len(shown) == len(HOSTILE) and set(value for _, value in samples(*HOSTILE)["pydbt_up"]) == {1.0}
     assert all(len(name) <= 200 and name.isprintable() for name in shown)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.dashboard.test_page_safety import is_unharmed, keeps_the_rules
+from tests.dashboard.test_page_safety import is_unharmed
 from tests.end_to_end.test_trace import dd, objects, traced
-from tests.lab.browser import Tab
+from tests.lab.browser import Tab, keeps_the_rules
 from tests.lab.disks import loop_device, make_filesystem, mounted
 from tests.lab.page_bench import hostile
 from tests.lab.page_bench.recording import made_up

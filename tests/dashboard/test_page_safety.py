@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 from tests.dashboard.test_page_views import DRAWN, VIEWS, path_of
-from tests.lab.browser import Tab
+from tests.lab.browser import Tab, keeps_the_rules
 from tests.lab.page_bench import hostile
 from tests.lab.page_bench.server import PageBench
 from tests.lab.page_bench.world import volumes
@@ -122,13 +121,6 @@ def test_a_token_that_is_not_valid_any_more_is_named(bench: PageBench, tab: Call
     bench.allowed = False
     bench.drop_links()
     opened.page.wait_for_selector("#stale:has-text('token')")
-
-
-def keeps_the_rules(page: Page) -> None:
-    """Those of axe-core; what it looks at includes the contrast of texts."""
-    found = Axe().run(page)
-    assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
-    assert not found.response["violations"], found.generate_report()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from tests.dashboard.test_page_safety import keeps_the_rules
-from tests.dashboard.test_page_views import DRAWN, path_of
-from tests.lab.browser import Tab
+from tests.dashboard.test_page_views import DRAWN, VIEWS, path_of
+from tests.lab.browser import Tab, keeps_the_rules
 from tests.lab.page_bench.server import PageBench
 
 pytestmark = pytest.mark.browser
@@ -137,22 +136,52 @@ def test_figures_of_events_have_no_escapes_of_the_page_s_own_spaces(bench: PageB
     assert shown.strip() == "bytes 12.0 MiB, out of sync 3.0 MiB, silent 1 min 15 s"
 
 
-@pytest.mark.parametrize(
-    ("view", "parts"), [("writers", ".panel"), ("io", ".panel"), ("map", ".map"), ("method", ".drawing")]
-)
-def test_what_was_drawn_before_a_controller_fell_silent_has_the_look_of_the_past(
-    bench: PageBench, tab: Callable[..., Tab], view: str, parts: str
+# Of a view that shows the past: what of it has not the look of that.
+LOOKS_PRESENT = """() => Array.from(document.querySelectorAll(".view .panel, .view :is(.plot, .map, .strip, .drawing, .heat)"))
+.filter(one => one.offsetParent !== null)
+.filter(one => one.matches(".panel") ? getComputedStyle(one).borderTopStyle !== "dashed" : getComputedStyle(one).opacity > 0.5)
+.map(one => one.className)"""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_of_a_silent_controller_has_the_look_of_the_past_and_says_it(
+    bench: PageBench, tab: Callable[..., Tab], view: str
 ) -> None:
     opened = tab(path_of(bench, "postgres", view))
     opened.expected += ("503",)
     page = opened.page
     page.wait_for_selector(DRAWN[view])
-    drawn = f".view {parts}:visible" if view in ("writers", "io") else f"{parts}:visible"
-    assert page.locator(f"{parts}[data-stale]").count() == 0
-    bench.made = [replace(one, standing="silent") if one.name == "postgres" else one for one in bench.made]
-    page.wait_for_selector(f"{parts}[data-stale]")
-    assert page.locator(drawn).count() == page.locator(f"{parts}[data-stale]:visible").count() > 0
+    assert page.locator("[data-stale]").count() == 0 and not page.locator(".view-head .badge").is_visible()
+    assert "panel" in page.evaluate(LOOKS_PRESENT)
+    made = bench.made
+    bench.made = [replace(one, standing="silent") if one.name == "postgres" else one for one in made]
+    page.wait_for_selector(".view[data-stale] .view-head .badge:visible:has-text('Stale')")
+    assert page.evaluate(LOOKS_PRESENT) == []
     keeps_the_rules(page)
+    bench.made = made
+    page.wait_for_selector(".view:not([data-stale])")
+    assert not page.locator(".view-head .badge").is_visible()
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_each_view_has_the_look_of_the_past_when_the_server_is_silent(
+    bench: PageBench, tab: Callable[..., Tab], view: str
+) -> None:
+    page = tab(path_of(bench, "postgres", view)).page
+    page.wait_for_selector(DRAWN[view])
+    bench.silent = True
+    page.wait_for_selector(".view[data-stale] .view-head .badge:visible:has-text('Stale')")
+    assert page.evaluate(LOOKS_PRESENT) == []
+
+
+def test_a_span_of_which_nothing_was_kept_is_no_old_one(bench: PageBench, tab: Callable[..., Tab]) -> None:
+    bench.answers.over["history"] = (
+        200,
+        {"columns": ["moment"], "rows": [], "restarts": [], "events": [], "problem": ""},
+    )
+    page = tab(path_of(bench, "postgres", "history")).page
+    page.wait_for_selector(".notice:visible:has-text('Nothing was kept of this span.')")
+    assert page.locator("[data-stale]").count() == 0
 
 
 def test_events_that_are_missing_are_told_as_a_gap(bench: PageBench, tab: Callable[..., Tab]) -> None:

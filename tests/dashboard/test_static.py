@@ -38,3 +38,17 @@ def test_every_address_is_relative_so_that_a_proxy_may_have_a_path() -> None:
         if path.suffix in (".js", ".html", ".css"):
             text = path.read_text().replace("http://www.w3.org/2000/svg", "")
             assert not re.findall(r"https?://|[\"'(]/(?:static|api)", text), path.name
+
+
+def test_whether_a_view_shows_the_past_is_decided_in_one_place() -> None:
+    """Each view of a volume inherits that, and none has its own ``update`` or look of the past."""
+    views = {path.stem: path.read_text() for path in (STATIC / "views").glob("*.js")}
+    table = re.search(r"const VIEWS = \[(.*?)\n\];", views["volume"], flags=re.DOTALL)
+    assert table
+    names = re.findall(r", (\w+)\],", table[1])
+    assert len(names) >= 6
+    for name in names:
+        (text,) = (text for text in views.values() if re.search(rf"class {name}\b", text))
+        own = text[text.index(f"class {name} extends View ") :]
+        assert not re.search(r"^  (update|problemIs)\(", own, flags=re.MULTILINE), name
+    assert [path.name for path in OURS if path.suffix == ".js" and "data-stale" in path.read_text()] == ["view.js"]

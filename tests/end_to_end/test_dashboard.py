@@ -21,8 +21,8 @@ KEPT = {Capability.DAC_OVERRIDE, Capability.DAC_READ_SEARCH, Capability.BPF}
 
 
 @contextlib.contextmanager
-def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any]]:
-    """The program, and a question for the volume or replica of a state directory."""
+def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any, str]]:
+    """The program, a question for the volume or replica of a state directory, and the link to the page."""
     with (folder / "dashboard.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "pydbt.cli.main", "dashboard", "--listen", "127.0.0.1:0", "--peers", str(folder / "peers")],
@@ -30,7 +30,8 @@ def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any]]:
         )  # fmt: skip
     assert process.stdout is not None
     try:
-        address, _, token = process.stdout.readline().strip().partition("/?token=")
+        link = process.stdout.readline().strip()
+        address, _, token = link.partition("/?token=")
 
         def ask(state_dir: Path) -> dict[str, Any]:
             with contextlib.closing(http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)) as wire:
@@ -39,7 +40,7 @@ def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any]]:
             volumes = overview["machines"][0]["volumes"]
             return next((one for one in volumes if one["status"].get("state_dir") == str(state_dir)), {})
 
-        yield process, ask
+        yield process, ask, link
     finally:
         process.kill()
         process.wait()
@@ -47,7 +48,7 @@ def dashboard(folder: Path) -> Iterator[tuple[subprocess.Popen[str], Any]]:
 
 
 def test_both_sides_are_told_as_they_are_by_a_process_that_has_given_up_what_it_does_not_need(tmp_path: Path) -> None:
-    with in_sync(tmp_path) as (device, both), dashboard(tmp_path) as (process, ask):
+    with in_sync(tmp_path) as (device, both), dashboard(tmp_path) as (process, ask, _):
         until(lambda: ask(both.primary_state).get("level") == "good", "the volume is good")
         until(
             lambda: ask(both.secondary_state).get("level") == "good",

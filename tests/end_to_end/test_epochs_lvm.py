@@ -33,13 +33,14 @@ SIZE = 32 * MIB
 PACE_S = 0.01
 
 
-def _has_lvm() -> bool:
+def _has_device_mapper() -> bool:
+    """Of the kernel. Where LVM's programs are missing the tests fail: ``scripts/setup --tests`` installs them."""
     if shutil.which("modprobe"):
         subprocess.run(["modprobe", "-a", "dm-mod", "dm-snapshot", "dm-thin-pool"], capture_output=True)
-    return Path("/sys/class/misc/device-mapper").exists() and shutil.which("lvcreate") is not None
+    return Path("/sys/class/misc/device-mapper").exists()
 
 
-pytestmark = pytest.mark.skipif(not _has_lvm(), reason="this machine has no device-mapper or no LVM")
+pytestmark = pytest.mark.skipif(not _has_device_mapper(), reason="this machine's kernel has no device-mapper")
 
 
 @contextlib.contextmanager

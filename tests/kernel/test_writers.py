@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -433,6 +434,28 @@ def test_rows_that_nobody_writes_to_make_room_for_others_and_their_bytes_stay(
         # The last file may be written out in between, and once more.
         assert within(volume.written(os.getpid())[1], 13 * 64 * 1024 + 64 * 1024, 0.2)
         assert len(volume.programs.read().rows) < 12
+
+
+def test_what_waits_on_a_processor_that_rests_is_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of its last file, while another processor writes others and rows make room for them."""
+    monkeypatch.setattr(module, "_CROWDED", 2)
+    monkeypatch.setattr(module, "_IDLE_LOOKS", 1)
+    first, second, *_ = sorted(os.sched_getaffinity(0))
+    with watched(tmp_path, "ext4") as volume, ThreadPoolExecutor(1) as one:
+
+        def write(cpu: int, name: str) -> None:
+            os.sched_setaffinity(0, {cpu})  # of this thread
+            with (volume.folder / name).open("wb") as file:
+                file.write(bytes(64 * 1024))
+                file.flush()
+                os.fsync(file.fileno())
+
+        one.submit(write, first, "rests").result()
+        for number in range(8):
+            one.submit(write, second, f"file-{number}").result()
+            one.submit(volume.look).result()
+        volume.check_sums()
+        assert volume.of_file(volume.folder / "rests") == 64 * 1024
 
 
 def test_a_kernel_without_the_tracepoint_of_dirty_pages_tells_so_and_the_rest(

@@ -80,6 +80,7 @@ class Server:
     """PostgreSQL, of user nobody, with its data in a folder; and one session."""
 
     def __init__(self, folder: Path) -> None:
+        assert (_POSTGRES / "initdb").exists(), "PostgreSQL is not installed here: run scripts/setup --tests"
         data, self._place = folder / "data", folder / "sockets"
         for one in (data, self._place):
             one.mkdir(mode=0o700)
@@ -142,8 +143,7 @@ class Library:
         self._program.communicate()
 
 
-# PostgreSQL where the machine has it; SQLite is there for the other tests, too.
-DATABASES = {"SQLite": Library} | ({"PostgreSQL": Server} if (_POSTGRES / "initdb").exists() else {})
+DATABASES = {"SQLite": Library, "PostgreSQL": Server}
 
 
 @pytest.mark.parametrize("name", DATABASES)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
@@ -97,3 +98,10 @@ class Tab:
     def _asked(self, request: Request) -> None:
         if urlsplit(request.url).netloc != urlsplit(self.origin).netloc:
             self.wrong.append(f"another origin: {request.url}")
+
+
+def keeps_the_rules(page: Page) -> None:
+    """Those of axe-core; what it looks at includes the contrast of texts."""
+    found = Axe().run(page)
+    assert "color-contrast" in {rule["id"] for rule in found.response["passes"]}
+    assert not found.response["violations"], found.generate_report()

@@ -104,6 +104,9 @@ class Cable:
             near = here.link_lookup(ifname=self.near)[0]
             here.tc("add", "tbf", near, 0x10000, rate=rate_bytes_per_s, burst=64 << 10, latency="100ms")
 
+    def unthrottle(self) -> None:
+        run("tc", "qdisc", "del", "dev", self.near, "root")
+
     def wire_bytes(self) -> int:
         """Bytes that crossed it so far, both directions, with the headers of every protocol."""
         counters = Path("/sys/class/net") / self.near / "statistics"

@@ -20,6 +20,7 @@ from tests.vm.qemu import QemuMachine
 SOCKETS = Path(f"/tmp/pydbt-vm-{OURS}")
 _PACKAGE = "/root/pydbt.deb"
 TESTS = ("tests/kernel", "tests/device", "tests/store")
+_THEIR_PACKAGES = ("postgresql",)
 
 
 def folder() -> Path:
@@ -155,7 +156,7 @@ def tell_ssh_config() -> int:
 
 def run_inside(arguments: list[str]) -> int:
     """One machine for one run. What it prints comes out here as it comes."""
-    built = image()
+    built = image(_THEIR_PACKAGES)
     with run_folders() as (place, sockets):
         machine = QemuMachine("primary", 1, built, place, sockets)
         try:

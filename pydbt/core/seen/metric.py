@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
+from itertools import accumulate
 
 from pydbt.core.seen.view import View
 
@@ -43,9 +45,10 @@ SCOPE_LABELS: dict[Scope, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Buckets:
-    """A histogram: ``(upper bound, this many at most it)``, the last without a bound, and the sum of all values."""
+    """A histogram: upper bounds; how many values are at most each of them and, last, how many there are; their sum."""
 
-    cumulative: tuple[tuple[float | None, int], ...]
+    bounds: tuple[float, ...]
+    cumulative: tuple[int, ...]
     total: float
 
 
@@ -84,9 +87,13 @@ class Metric:
 
 def figure(*path: str, scale: int = 1) -> Callable[[Scraped], Values]:
     """The number at this path of the status; no value where it is not known."""
+    *above, name = path
 
     def read(source: Scraped) -> Values:
-        value = _parent(source.status, path).number(path[-1])
+        part = source.status
+        for one in above:
+            part = part.part(one)
+        value = part.number(name)
         return () if value is None else (((), value * scale),)
 
     return read
@@ -163,15 +170,8 @@ def histogram(*path: str) -> Callable[[Scraped], Values]:
     """The object of ``acknowledgement_latency`` and its like; no value where it is damaged."""
 
     def read(source: Scraped) -> Values:
-        part = _parent(source.status, (*path, ""))
-        bounds, counts = _figures(part.values.get("bounds_seconds")), _figures(part.values.get("counts"))
-        total = part.number("sum_seconds")
-        if not bounds or total is None or len(counts) != len(bounds) + 1 or sorted(set(bounds)) != bounds:
-            return ()
-        if len(counts) > BUCKETS_MAX or any(count < 0 or count != int(count) for count in counts):
-            return ()
-        sums = [int(sum(counts[: place + 1])) for place in range(len(counts))]
-        return (((), Buckets(tuple(zip([*bounds, None], sums, strict=True)), total)),)
+        value = _buckets_of(_parent(source.status, (*path, "")))
+        return () if value is None else (((), value),)
 
     return read
 
@@ -181,12 +181,12 @@ def each_histogram(*path: str, names: Iterable[str], inner: str, parts: Iterable
     known, all_parts = tuple(names), tuple(parts)
 
     def read(source: Scraped) -> Values:
-        return tuple(
-            ((name, part), value)
-            for name in known
-            for part in all_parts
-            for _, value in histogram(*path, name, inner, part)(source)
-        )
+        objects = _parent(source.status, (*path, ""))
+        for name in known:
+            histograms = objects.part(name).part(inner)
+            for part in all_parts:
+                if (value := _buckets_of(histograms.part(part))) is not None:
+                    yield (name, part), value
 
     return read
 
@@ -206,13 +206,18 @@ def label_of(text: str) -> str:
     return text if len(text) <= LABEL_CHARACTERS_MAX else f"{text[: LABEL_CHARACTERS_MAX - 3]}..."
 
 
-def _figures(values: object) -> list[float]:
-    """A list of numbers; empty when anything else is there."""
-    if not isinstance(values, list | tuple):
-        return []
-    figures = [View({"": value}).number("") for value in values]
-    known = [value for value in figures if value is not None]
-    return known if len(known) == len(figures) else []
+def _buckets_of(part: View) -> Buckets | None:
+    bounds, counts = _bounds_of(tuple(part.numbers("bounds_seconds"))), part.numbers("counts")
+    total, whole = part.number("sum_seconds"), [*map(int, counts)]
+    if not bounds or total is None or len(counts) != len(bounds) + 1 or whole != counts or min(whole) < 0:
+        return None
+    return Buckets(bounds, tuple(accumulate(whole)), total)
+
+
+@lru_cache(maxsize=64)
+def _bounds_of(bounds: tuple[float, ...]) -> tuple[float, ...]:
+    """The same when they can be those of a histogram, else none. Kept, because all volumes have the same ones."""
+    return bounds if len(bounds) < BUCKETS_MAX and sorted(set(bounds)) == [*bounds] else ()
 
 
 def _parent(status: View, path: tuple[str, ...]) -> View:

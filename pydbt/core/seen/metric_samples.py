@@ -36,6 +36,8 @@ HEARD = Metric(
     "pydbt_machine_heard_seconds", MetricKind.GAUGE, Scope.MACHINE, "since when nothing was heard of it", lambda _: ()
 )
 ALL_METRICS: tuple[Metric, ...] = (REACHABLE, HEARD, LEFT_OUT, *VOLUME_METRICS)
+_OF_A_VOLUME = tuple(metric for metric in VOLUME_METRICS if metric.scope is not Scope.SECONDARY)
+_OF_A_SECONDARY = tuple(metric for metric in VOLUME_METRICS if metric.scope is Scope.SECONDARY)
 
 
 @dataclass(slots=True)
@@ -86,15 +88,18 @@ def _add_volume(volume: _Volume, made: dict[str, Samples]) -> int:
     everything = status.parts("secondaries")
     secondaries = everything[:SECONDARIES_MAX]
     keys = _distinct((*volume.labels, label_of(one.text("secondary") or "")) for one in secondaries)
-    of_secondaries = [
-        (labels, Scraped(one, volume.seen, volume.live)) for labels, one in zip(keys, secondaries, strict=True)
-    ]
-    of_volume = [(volume.labels, Scraped(status, volume.seen, volume.live))]
-    for metric in VOLUME_METRICS:
-        for labels, source in of_secondaries if metric.scope is Scope.SECONDARY else of_volume:
-            if metric.lasting or source.live:
-                made[metric.name].values += [((*labels, *own), value) for own, value in metric.read(source)]
+    _read(_OF_A_VOLUME, volume.labels, Scraped(status, volume.seen, volume.live), made)
+    for labels, one in zip(keys, secondaries, strict=True):
+        _read(_OF_A_SECONDARY, labels, Scraped(one, volume.seen, volume.live), made)
     return len(everything) - len(secondaries)
+
+
+def _read(metrics: Iterable[Metric], labels: tuple[str, ...], source: Scraped, made: dict[str, Samples]) -> None:
+    for metric in metrics:
+        if source.live or metric.lasting:
+            values = made[metric.name].values
+            for own, value in metric.read(source):
+                values.append((labels + own, value))
 
 
 def _distinct(keys: Iterable[tuple[str, ...]]) -> Iterator[tuple[str, ...]]:

@@ -11,12 +11,19 @@ from collections.abc import Mapping
 from pydbt.core.printable import printable
 from pydbt.core.units import is_figure
 
+# Made once: a scrape of twenty volumes asks some ten thousand times. A dict is found without a look at what a Mapping is.
+_OBJECT = (dict, Mapping)
+_NUMBER = (int, float)
+_LIST = (list, tuple)
+
 
 class View:
     """One JSON object. Each method reads one field by its name."""
 
+    __slots__ = ("_values",)
+
     def __init__(self, values: object) -> None:
-        self._values: Mapping[str, object] = values if isinstance(values, Mapping) else {}
+        self._values: Mapping[str, object] = values if isinstance(values, _OBJECT) else {}
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, View) and self._values == other._values
@@ -54,12 +61,21 @@ class View:
     def number(self, name: str) -> float | None:
         """A finite number of at most 64 bits."""
         value = self._values.get(name)
-        return value if isinstance(value, int | float) and is_figure(value) else None
+        return value if isinstance(value, _NUMBER) and is_figure(value) else None
+
+    def numbers(self, name: str) -> list[float]:
+        """A list of finite numbers; empty when anything else is in it."""
+        value = self._values.get(name)
+        if not isinstance(value, _LIST) or not value or not set(map(type, value)) <= {int, float}:
+            return []
+        # These pass over NaN, unless it is the first; the sum does not.
+        are_bounded = is_figure(min(value)) and is_figure(max(value))
+        return list(value) if are_bounded and is_figure(sum(value) / len(value)) else []
 
     def texts(self, name: str) -> list[str]:
         """A list, each entry as text; empty when there is none."""
         value = self._values.get(name)
-        return [printable(str(one)) for one in value] if isinstance(value, list | tuple) else []
+        return [printable(str(one)) for one in value] if isinstance(value, _LIST) else []
 
     def part(self, name: str) -> View:
         """An object inside; empty when there is none."""
@@ -68,4 +84,4 @@ class View:
     def parts(self, name: str) -> list[View]:
         """The objects of a list."""
         value = self._values.get(name)
-        return [View(one) for one in value] if isinstance(value, list | tuple) else []
+        return [View(one) for one in value] if isinstance(value, _LIST) else []

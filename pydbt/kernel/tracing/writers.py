@@ -131,7 +131,7 @@ class WriterPrograms:
         ):
             writer, kind = _NO_ROOM_KEY.unpack(raw_key)
             rows[RowKey(kind, writer, NO_ROOM)] = Amount(*_ROW.unpack(raw))
-        looks = self._add_pending(rows)
+        looks, waiting = self._add_pending(rows)
         for key, seen in self._seen.items():  # what was on its way to its row was missed
             now = rows.get(key, seen)
             rows[key] = Amount(max(now.dirtied, seen.dirtied), max(now.written, seen.written))
@@ -144,16 +144,21 @@ class WriterPrograms:
         lost = Amount(lost_dirtied, lost_written)
         no_room = without_file + lost_rows
         told = dict(rows)
-        return WriterReading(told, writers, captured, lost, no_room, lost_writers, looks, self._make_room(rows))
+        return WriterReading(
+            told, writers, captured, lost, no_room, lost_writers, looks, self._make_room(rows, waiting)
+        )
 
     def _read_writers(self) -> dict[int, Writer]:
         fd = self._observed.map_fd("wr_tasks")
         entries = syscalls.hash_entries(fd, _TASK_KEY.size, _TASK.size, TABLE_ROWS)
         return dict(_writer(_TASK_KEY.unpack(raw_key), _TASK.unpack(raw)) for raw_key, raw in entries)
 
-    def _add_pending(self, rows: dict[RowKey, Amount]) -> int:
-        """What each CPU has not added to its row yet: dirtied in the first state, written in the second. How often it looked."""
-        looks = 0
+    def _add_pending(self, rows: dict[RowKey, Amount]) -> tuple[int, set[RowKey]]:
+        """What each CPU has not added to its row yet: dirtied in the first state, written in the second.
+
+        How often it looked, and the rows of which something waits there.
+        """
+        looks, waiting = 0, set()
         stride = self._state_bytes + 7 & ~7
         for place in (_DIRTIED, _SUBMITTED):
             raw = syscalls.map_lookup(self._observed.map_fd("wr_state"), place, stride * self._cpus)
@@ -162,12 +167,14 @@ class WriterPrograms:
                 looks += looked
                 if pending:
                     more = Amount(pending, 0) if place == _DIRTIED else Amount(0, pending)
+                    waiting.add(_row_key(*key))
                     _add(rows, _row_key(*key), more)
-        return looks
+        return looks, waiting
 
-    def _make_room(self, rows: Mapping[RowKey, Amount]) -> frozenset[RowKey]:
+    def _make_room(self, rows: Mapping[RowKey, Amount], waiting: set[RowKey]) -> frozenset[RowKey]:
         """When the table is half full, take out rows that did not change for a while; their bytes were read.
 
+        Not those of which something waits on a CPU: that would be read again, and counted twice.
         What is between the programs' table and this reading is in the next one: so the longer they are left alone the better.
         """
         if len(rows) < _CROWDED:
@@ -177,7 +184,7 @@ class WriterPrograms:
         idle, ended = {}, set()
         most = _IDLE_LOOKS if len(rows) < _NEARLY_FULL else _IDLE_LOOKS_NEARLY_FULL
         for key, amount in list(rows.items()):
-            if key.file == NO_ROOM:
+            if key.file == NO_ROOM or key in waiting:
                 continue
             before, looks = self._idle.get(key, (None, 0))
             looks = looks + 1 if before == amount else 0

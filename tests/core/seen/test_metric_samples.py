@@ -93,7 +93,7 @@ def test_block_io_has_values_only_while_it_is_observed_and_what_is_damaged_has_n
     assert made["pydbt_block_io_observed"][KEY] == 1
     assert made["pydbt_block_io_requests_total"] == {(*KEY, "read"): 5.0}, "no name of others is a label"
     latency = made["pydbt_block_io_latency_seconds"]
-    assert latency == {(*KEY, "read", "total"): Buckets(((0.001, 2), (0.002, 4), (None, 5)), 0.5)}
+    assert latency == {(*KEY, "read", "total"): Buckets((0.001, 0.002), (2, 4, 5), 0.5)}
     idle = values(seen(status={**STATUS, "block_io": {"state": "idle", "operations": {}}}))
     assert idle["pydbt_block_io_observed"][KEY] == 0 and not idle["pydbt_block_io_requests_total"]
     assert not values(seen())["pydbt_block_io_observed"], "a controller of an earlier version does not tell"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from pydbt.core.primary.acknowledgement_latency import LATENCY_BOUNDS_SECONDS
+from pydbt.core.seen.io_names import OPERATIONS, PARTS
+from pydbt.core.seen.io_totals import BOUNDS_SECONDS
 from pydbt.core.seen.metric_table import LOSSES, UNSETTLED_CAUSES
 from pydbt.core.seen.sight import Asked, sight_of
-from pydbt.dashboard.metrics import text_of
+from pydbt.dashboard.metrics import Exposition
 from tests.lab.figures.report import Figure, figure
 
 VOLUMES = 20
@@ -19,16 +22,30 @@ _COUNTED = ("written_requests", "discarded_bytes", "stream_requests", "stream_by
 
 def measure(quick: bool) -> list[Figure]:
     """The processor time from twenty statuses to the text; each has every figure that a status can have."""
-    statuses = [full_status(number) for number in range(VOLUMES)]
-    values = []
-    for _ in range(20 if quick else 200):
-        began = time.process_time()
-        text = text_of(
-            [{"name": "alpha", "reachable": True, "volumes": [_volume(*one) for one in enumerate(statuses)]}]
-        )
-        values.append(1000 * (time.process_time() - began))
-    what = f"/metrics of {VOLUMES} volumes"
-    return [figure("metrics", what, f"{len(text.splitlines()):,} lines", "ms", values, bar=BAR_MS, at_least=False)]
+    plain = [full_status(number) for number in range(VOLUMES)]
+    return [
+        _of(f"/metrics of {VOLUMES} volumes", lambda _: plain, quick),
+        _of("... and block I/O, each figure another one", lambda look: [
+            status | {"block_io": observed_io(VOLUMES * look + number)} for number, status in enumerate(plain)
+        ], quick),
+    ]  # fmt: skip
+
+
+def _of(what: str, statuses_at: Callable[[int], list[dict[str, Any]]], quick: bool) -> Figure:
+    """``statuses_at``: by the number of the look. The first text, for which all is new, is not in the figure."""
+    exposition = Exposition()
+    looks = [_scrape(exposition, statuses_at(look)) for look in range(20 if quick else 200)]
+    lines = f"{len(looks[-1][1].splitlines()):,} lines"
+    return figure("metrics", what, lines, "ms", [took_ms for took_ms, _ in looks[1:]], bar=BAR_MS, at_least=False)
+
+
+def _scrape(exposition: Exposition, statuses: list[dict[str, Any]]) -> tuple[float, bytes]:
+    """Milliseconds of processor time, and the text."""
+    began = time.thread_time()
+    text = exposition.text_of(
+        [{"name": "alpha", "reachable": True, "volumes": [_volume(*one) for one in enumerate(statuses)]}]
+    )
+    return 1000 * (time.thread_time() - began), text
 
 
 def _volume(number: int, status: dict[str, Any]) -> dict[str, Any]:
@@ -55,3 +72,18 @@ def full_status(number: int) -> dict[str, Any]:
         },
         "secondaries": [{"secondary": "10.0.0.2:7790", "connected": True, "lag_seconds": 0.25, "lag_bytes": 4096}],
     }  # fmt: skip
+
+
+def observed_io(number: int) -> dict[str, Any]:
+    """The part ``block_io`` of a made-up status: each operation occurred, each part of its latency is known, no two are equal."""
+
+    def latency(place: int) -> dict[str, Any]:
+        counts = [(1 + number * 97 + place * 7919) * (1 + bucket * 131) for bucket in range(len(BOUNDS_SECONDS) + 1)]
+        return {"bounds_seconds": BOUNDS_SECONDS, "counts": counts, "sum_seconds": 1.5 + place + number}
+
+    operations = {
+        name: {"requests": number, "bytes": number, "errors": 0,
+               "latency": {part: latency(len(PARTS) * at + place) for place, part in enumerate(PARTS)}}
+        for at, name in enumerate(OPERATIONS)
+    }  # fmt: skip
+    return {"state": "attached", "operations": operations}

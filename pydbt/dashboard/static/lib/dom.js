@@ -50,11 +50,6 @@ export function setAttribute(node, name, value) {
   else if (node.getAttribute(name) !== String(value)) node.setAttribute(name, value);
 }
 
-/** Gives what was drawn the look of the past: its volume is stale, or nobody answers what was asked for it. */
-export function fade(nodes, isOld) {
-  for (const node of nodes) setAttribute(node, "data-stale", isOld ? "" : null);
-}
-
 /**
  * A text of others in full: cut after `limit` characters, and the whole on demand.
  * The answer is an element to be put into the page as it is.

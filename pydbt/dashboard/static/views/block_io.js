@@ -1,9 +1,10 @@
 /* Block I/O as people who trace disks expect it: latencies, sizes, random against sequential, where on the disk, and its own cost. */
 
-import { el, fade, keyed, setAttribute, setText } from "../lib/dom.js";
+import { el, keyed, setAttribute, setText } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { HeatPlot } from "../lib/heat_plot.js";
+import { View } from "./view.js";
 
 const OPERATIONS = { read: "Reads", write: "Writes", flush: "Flushes", discard: "Discards" };
 const PARTS = { queue: "Queue", device: "Device", total: "Both" };
@@ -15,7 +16,6 @@ const PACE_S = 1;
 export class IoFigures {
   constructor(body) {
     this.operation = "write";
-    this.problem = el("p", { class: "notice", role: "status", hidden: true });
     this.note = el("p", { class: "muted" });
     this.choices = Object.entries(OPERATIONS).map(([key, words]) =>
       el("button", { type: "button", class: "tool", "data-key": key, onclick: () => this.#choose(key) }, words),
@@ -29,7 +29,6 @@ export class IoFigures {
     this.pattern = el("ul", { class: "bars" });
     this.cost = el("dl", { class: "facts" });
     this.costPanel = el("div", { class: "panel" }, el("h3", {}, "What pydbt itself costs"), this.cost);
-    this.panels = [this.costPanel];
     this.edges = [];
     this.heat = new HeatPlot({
       title: "Latency over time",
@@ -51,13 +50,9 @@ export class IoFigures {
         { class: "scrolled", tabindex: "0", role: "region", "aria-label": label },
         el("table", { class: "plain figures-table" }, el("thead", {}, el("tr", {}, heads.map((words, index) => el("th", { scope: "col", class: index ? "number" : null }, words)))), rows),
       );
-    const panel = (...parts) => {
-      this.panels.push(el("div", { class: "panel" }, ...parts));
-      return this.panels.at(-1);
-    };
+    const panel = (...parts) => el("div", { class: "panel" }, ...parts);
     const percentiles = PERCENTILES.map((key) => PERCENTILE_WORDS[key] ?? key);
     body.append(
-      this.problem,
       panel(el("h3", {}, "The last second"), table("I/O of the last second", ["Operation", "per second", "Data", "Random", "Errors", "p50", "p99", "longest"], this.now)),
       el("div", { class: "map-bar" }, el("div", { class: "tools", role: "group", "aria-label": "Operation that is shown" }, this.choices), this.note),
       el("div", { class: "pair" }, panel(this.heat.node), panel(this.offsets.node)),
@@ -83,22 +78,8 @@ export class IoFigures {
     if (this.answer) this.draw(this.answer);
   }
 
-  problemIs(words) {
-    this.problem.hidden = !words;
-    setText(this.problem, words);
-  }
-
-  get hasProblem() {
-    return !this.problem.hidden;
-  }
-
-  fadeIf(isOld) {
-    fade(this.panels, isOld);
-  }
-
   draw(answer) {
     this.answer = answer;
-    this.problemIs(format.waitsFor(answer));
     if (!answer.now) return;
     this.#now(answer);
     this.#heats(answer);
@@ -194,21 +175,12 @@ export class IoFigures {
   }
 }
 
-export class BlockIo {
-  constructor(body, store, id) {
+export class BlockIo extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
+    body.append(this.problem);
     this.figures = new IoFigures(body);
-    this.asking = new Repeated(
-      () => `api/volumes/${id}/io`,
-      PACE_S,
-      (answer) => {
-        this.figures.draw(answer);
-        this.#fade();
-      },
-      (words) => {
-        this.figures.problemIs(words);
-        this.#fade();
-      },
-    );
+    this.asking = new Repeated(() => `api/volumes/${this.id}/io`, PACE_S, (answer) => this.#draw(answer), (words) => this.problemIs(words));
   }
 
   close() {
@@ -216,13 +188,9 @@ export class BlockIo {
     this.figures.close();
   }
 
-  update(one) {
-    this.isStale = one.isStale;
-    this.#fade();
-  }
-
-  #fade() {
-    this.figures.fadeIf(this.isStale || this.figures.hasProblem);
+  #draw(answer) {
+    this.problemIs(format.waitsFor(answer));
+    this.figures.draw(answer);
   }
 }
 

@@ -1,11 +1,12 @@
 /* The block map: the whole volume as a grid of cells, down to single blocks. The view asks, the grid draws. */
 
-import { el, fade, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated, ask } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { BASES, KINDS, swatch } from "../lib/map_tiles.js";
 import { MapGrid } from "./map_grid.js";
 import { Strip } from "./map_strip.js";
+import { View } from "./view.js";
 
 const PACE_S = 1;
 const STRIP_PACE_S = 3;
@@ -15,14 +16,13 @@ const HELP =
   "Arrows move from cell to cell, plus and minus zoom, Page Up and Page Down scroll, 0 shows all, Enter names the block's file. " +
   "With a mouse: the wheel zooms, dragging scrolls, a click names. On a touch screen: two fingers zoom, a tap names.";
 
-export class BlockMap {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
+export class BlockMap extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
     this.answer = null;
     this.grid = new MapGrid({ onwindow: () => this.#moved(), onpick: (cell) => this.#pick(cell), oncursor: () => this.#cursor(true) });
     this.strip = new Strip((offset) => this.grid.center(offset));
     this.where = el("p", { class: "where" });
-    this.problem = el("p", { class: "notice", role: "status", hidden: true });
     this.said = el("p", { class: "cell-words" });
     this.spoken = el("p", { class: "unseen", role: "status" }); /* to a screen reader: when a person moves, not each second */
     this.kinds = el("tbody");
@@ -78,38 +78,26 @@ export class BlockMap {
     this.strip.close();
   }
 
-  update(one) {
+  renew(one) {
     const { view } = one;
     const size = view.status?.size_bytes ?? null;
     const block = view.status?.block_bytes ?? null;
     this.isReplica = view.role === "secondary";
-    if (this.isReplica) this.#problem("The map is kept by the primary: open the volume on its machine.");
-    else if (!size || !block) this.#problem("The size of this volume is not known, so there is no map of it.");
+    if (this.isReplica) this.problemIs("The map is kept by the primary: open the volume on its machine.");
+    else if (!size || !block) this.problemIs("The size of this volume is not known, so there is no map of it.");
     else if (!this.asking) {
       this.grid.open(size, block);
-      this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+      this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.problemIs(words));
       const all = () => `api/volumes/${this.id}/map?start=0&end=${size}&cells=${STRIP_CELLS}`;
       this.stripAsking = new Repeated(all, STRIP_PACE_S, (answer) => this.strip.draw(answer, this.grid.window), () => {});
     }
-    this.isStale = one.isStale;
     this.inHead = view.mode === "normal" ? null : view.out_of_sync_bytes;
     if (this.answer) this.#bound(this.answer);
-    this.#fade();
   }
 
   #path() {
     const { window } = this.grid;
     return window ? `api/volumes/${this.id}/map?start=${window.start}&end=${window.end}&cells=${window.capacity}` : null;
-  }
-
-  #problem(words) {
-    this.problem.hidden = !words;
-    setText(this.problem, words);
-    this.#fade();
-  }
-
-  #fade() {
-    fade([this.grid.node], this.isStale || !this.problem.hidden);
   }
 
   #moved() {
@@ -135,7 +123,7 @@ export class BlockMap {
 
   #draw(answer) {
     this.answer = answer;
-    this.#problem("");
+    this.problemIs("");
     this.grid.draw(answer);
     this.#where();
     this.#kinds(answer);

@@ -5,6 +5,7 @@ import { Repeated } from "../lib/asking.js";
 import { EventList } from "../lib/event_list.js";
 import * as format from "../lib/format.js";
 import { Plot } from "../lib/plot.js";
+import { View } from "./view.js";
 
 const SPANS = [
   ["1 hour", 3600],
@@ -28,13 +29,13 @@ const GROUPS = [
   { title: "Fill", unit: format.bytes, columns: { log_used_bytes: "Transaction log", queue_used_bytes: "Ring of data" } },
 ];
 
-export class History {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
+export class History extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
     this.span = SPANS[0][1];
     this.until = null; /* null: now */
     this.plots = new Map();
-    this.problem = el("p", { class: "notice", role: "status", hidden: true });
+    this.nothing = el("p", { class: "notice", role: "status", hidden: true }, "Nothing was kept of this span.");
     this.where = el("p", { class: "where" });
     this.choices = SPANS.map(([words, seconds]) =>
       el("button", { type: "button", class: "tool", onclick: () => this.#show(seconds, null) }, words),
@@ -57,20 +58,19 @@ export class History {
     body.append(
       el("div", { class: "map-bar" }, this.tools, this.where),
       this.problem,
+      this.nothing,
       this.holder,
       el("div", { class: "panel" }, el("h3", {}, "Events and restarts in this span"),
         el("p", { class: "muted" }, "A point of a plot is the worst of its interval. Where a line is missing, nothing was known."), this.events.node),
     );
     this.#where();
-    this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+    this.asking = new Repeated(() => this.#path(), PACE_S, (answer) => this.#draw(answer), (words) => this.problemIs(words));
   }
 
   close() {
     this.asking.stop();
     for (const { plot } of this.plots.values()) plot.close();
   }
-
-  update() {}
 
   get #end() {
     return this.until ?? this.store.now;
@@ -96,13 +96,8 @@ export class History {
     this.later.disabled = this.now.disabled = this.until === null;
   }
 
-  #problem(words) {
-    this.problem.hidden = !words;
-    setText(this.problem, words);
-  }
-
   #draw(answer) {
-    this.#problem("");
+    this.problemIs(answer.problem ?? "");
     const until = this.#end;
     this.range = [until - this.span, until];
     this.restarts = answer.restarts ?? [];
@@ -121,8 +116,7 @@ export class History {
       const { plot } = this.plots.get(group.title) ?? this.#plot(group);
       plot.draw([moments, ...group.indexes.map((index) => rows.map((row) => row[index + 1] ?? null))], this.range);
     }
-    if (answer.problem) this.#problem(answer.problem);
-    else if (!rows.length) this.#problem("Nothing was kept of this span.");
+    this.nothing.hidden = rows.length > 0 || Boolean(answer.problem);
     this.#where();
     this.#events();
   }

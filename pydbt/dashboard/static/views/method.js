@@ -1,20 +1,20 @@
 /* The method: where the machine of states stands and why, the log and the lists as the patent draws them, and a time line. */
 
-import { el, fade, setAttribute, setText, told } from "../lib/dom.js";
+import { el, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import { EventList } from "../lib/event_list.js";
 import { drawLists, drawLog, drawMachine } from "../lib/figures.js";
 import * as format from "../lib/format.js";
 import { methodOf } from "../lib/shapes.js";
+import { View } from "./view.js";
 
 const PACE_S = 1;
 const EVENTS_KEPT = 200;
 const GAP_WORDS = "events are missing here; the next ones are the newest"; /* as of `controller events` */
 
-export class Method {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
-    this.problem = el("p", { class: "notice", role: "status", hidden: true });
+export class Method extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
     this.why = el("p", { class: "why" });
     this.parts = Object.fromEntries(["machine", "log", "lists"].map((name) => [name, el("div", { class: "drawing", tabindex: "0", role: "region" })]));
     setAttribute(this.parts.machine, "aria-label", "Machine of states, drawn");
@@ -46,10 +46,10 @@ export class Method {
       el("div", { class: "panel" }, el("h3", {}, "Events"), this.events.node),
     );
     this.kept = [];
-    this.asking = new Repeated(() => `api/volumes/${id}/method`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+    this.asking = new Repeated(() => `api/volumes/${this.id}/method`, PACE_S, (answer) => this.#draw(answer), (words) => this.problemIs(words));
     this.since = 0;
     this.eventsAsking = new Repeated(
-      () => `api/volumes/${id}/events?since=${this.since}`,
+      () => `api/volumes/${this.id}/events?since=${this.since}`,
       PACE_S,
       (answer) => this.#heard(answer),
       () => {},
@@ -61,23 +61,8 @@ export class Method {
     this.eventsAsking.stop();
   }
 
-  update(one) {
-    this.isStale = one.isStale;
-    this.#fade();
-  }
-
-  #problem(words) {
-    this.problem.hidden = !words;
-    setText(this.problem, words);
-    this.#fade();
-  }
-
-  #fade() {
-    fade(Object.values(this.parts), this.isStale || !this.problem.hidden);
-  }
-
   #draw(answer) {
-    this.#problem("");
+    this.problemIs("");
     const method = methodOf(answer);
     this.method = method;
     const key = JSON.stringify([method.mode, method.phase, method.why, method.waitingFor, method.secondary]);

@@ -6,6 +6,7 @@ import { setBadge } from "../lib/levels.js";
 import { meter, setMeter, setMeterLabel } from "../lib/meter.js";
 import { Plot } from "../lib/plot.js";
 import { nameOfSecondary, wordsOfSecondary } from "./parts.js";
+import { View } from "./view.js";
 
 const FACTS = [
   ["Mode", (view, now) => `${printable(view.mode ?? format.UNKNOWN)}${view.mode_since ? `, since ${format.clock(view.mode_since)} (${format.age(view.mode_since, now)})` : ""}`],
@@ -18,9 +19,9 @@ const FACTS = [
   ["Heard", (view) => (typeof view.age_seconds === "number" ? `${format.seconds(view.age_seconds)} before this overview` : format.UNKNOWN)],
 ];
 
-export class Summary {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
+export class Summary extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
     this.rates = new Plot({ title: "Rates", isLive: true, unit: format.rate, series: [["Written to the disk", "a"], ["Sent on the wire", "b"]] });
     this.amounts = new Plot({ title: "Behind", isLive: true, unit: format.bytes, series: [["Out of sync", "c"], ["of it unacknowledged", "a"]] });
     this.facts = el("dl", { class: "facts" });
@@ -47,7 +48,7 @@ export class Summary {
     this.amounts.close();
   }
 
-  update(one) {
+  renew(one) {
     const { view } = one;
     this.one = one;
     const trace = this.store.traces.get(this.id) ?? [];

@@ -56,9 +56,8 @@ export class Volume {
     if (this.name === key) return;
     this.name = key;
     this.view?.close();
-    this.body.replaceChildren(el("h2", { id: "view-heading", tabindex: "-1", "data-view-heading": true }, words));
     this.body.dataset.name = key;
-    this.view = new Kind(this.body, this.store, this.id);
+    this.view = new Kind(this.body, this.store, this.id, words);
     this.tabs.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 

@@ -1,9 +1,10 @@
 /* Who writes: bytes by process, by control group and by file; what each dirtied and what was written apart. */
 
-import { el, fade, keyed, setAttribute, setText, told } from "../lib/dom.js";
+import { el, keyed, setAttribute, setText, told } from "../lib/dom.js";
 import { Repeated } from "../lib/asking.js";
 import * as format from "../lib/format.js";
 import { writersOf } from "../lib/shapes.js";
+import { View } from "./view.js";
 
 const PACE_S = 1;
 const TABLES = [
@@ -21,10 +22,9 @@ const COLUMNS = [
 /* Rows that are no process, group or file of their own. */
 const SPECIAL = new Set(["journal", "metadata", "before", "unknown", "others", "no_file", "device"]);
 
-export class Writers {
-  constructor(body, store, id) {
-    Object.assign(this, { store, id });
-    this.problem = el("p", { class: "notice", role: "status", hidden: true });
+export class Writers extends View {
+  constructor(body, ...known) {
+    super(body, ...known);
     this.outrun = el("p", { class: "problem", role: "status", hidden: true });
     this.behind = el("p", { hidden: true });
     this.limits = el("p", { class: "muted", hidden: true });
@@ -54,31 +54,16 @@ export class Writers {
       el("p", { class: "muted" }, "Dirtied: changed in memory, to be written later, perhaps many times over. Written: what the disk was given. The last column has what was written since the volume left mode normal, 0 while it is in it: where its out-of-sync bytes come from."),
       el("p", { class: "muted" }, "It is an upper bound: a block that is written twice counts twice."),
     );
-    this.asking = new Repeated(() => `api/volumes/${id}/writers`, PACE_S, (answer) => this.#draw(answer), (words) => this.#problem(words));
+    this.asking = new Repeated(() => `api/volumes/${this.id}/writers`, PACE_S, (answer) => this.#draw(answer), (words) => this.problemIs(words));
   }
 
   close() {
     this.asking.stop();
   }
 
-  update(one) {
-    this.isStale = one.isStale;
-    this.#fade();
-  }
-
-  #problem(words) {
-    this.problem.hidden = !words;
-    setText(this.problem, words);
-    this.#fade();
-  }
-
-  #fade() {
-    fade([this.outrun, this.head, ...this.tables.map(({ node }) => node)], this.isStale || !this.problem.hidden);
-  }
-
   #draw(answer) {
     const writers = writersOf(answer);
-    this.#problem(format.waitsFor(writers));
+    this.problemIs(format.waitsFor(writers));
     this.#say(this.outrun, outrunWords(writers.outrun));
     this.#say(this.behind, behindWords(writers.outOfSync));
     this.#say(this.limits, writers.limits);
