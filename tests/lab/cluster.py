@@ -46,6 +46,7 @@ class Source:
         self.folder, self.source, self.primary_options = folder, source, tuple(options)
         self.size_bytes = source.size_sectors * SECTOR_BYTES
         self.primary_state, self.primary_log = folder / "primary", folder / "primary.log"
+        self.prefix: Sequence[str] = ()  # of the command line of the primary
         self._primary: Controller | None = None
 
     @property
@@ -61,7 +62,7 @@ class Source:
         """Start it, and wait until it answers."""
         named = [word for address in addresses for word in ("--secondary", address)]
         words = ["run", self.source.path, *named, *self.primary_options]
-        self.primary = Controller(self.primary_log, words, self.primary_state)
+        self.primary = Controller(self.primary_log, words, self.primary_state, prefix=self.prefix)
         until(lambda: self.status() is not None or not self.primary.alive, "the primary answers")
         assert self.primary.alive, f"the primary did not start: {self.primary.words()[-2000:]}"
 
@@ -98,6 +99,7 @@ class Replica:
         options: Sequence[object] = (),
     ) -> None:
         self.target, self.state, self.log, self.size_bytes, self.wire = target, state, log, size_bytes, wire
+        self.prefix: Sequence[str] = ()
         self.options: tuple[object, ...] = (*options, *proof("replica", wire, plain, options))
         if wire is not None or plain:
             self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
@@ -114,7 +116,7 @@ class Replica:
         """An image that is not there is created."""
         create = () if self.target.exists() else ("--create", self.size_bytes)
         words = ["secondary", self.target, "--listen", self.address, *create, *self.options]
-        process = self._process = Controller(self.log, words, self.state, cable=self.wire)
+        process = self._process = Controller(self.log, words, self.state, cable=self.wire, prefix=self.prefix)
         until(lambda: self.status() is not None or not process.alive, "the secondary answers")
         assert process.alive, f"the secondary did not start: {process.words()[-2000:]}"
 
