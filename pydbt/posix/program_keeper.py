@@ -4,8 +4,8 @@ Whatever a process below this one forks, and in whatever session that is, this o
 
     python3 -I -S program_keeper.py REPORT LIMITS COMMAND...
 
-The descriptor REPORT is told, a line each, ``began PID`` or ``failed ERRNO``, and then ``ended STATUS``, as of wait(2). LIMITS are
-those of setrlimit(2): ``KIND=NUMBER,...``. It ends when nothing is left below it.
+The descriptor REPORT is told, a line each, ``began PID`` or ``failed ERRNO``, and then ``ended STATUS``, as of wait(2). LIMITS
+are those of setrlimit(2): ``KIND=NUMBER,...``. It ends when nothing is left below it.
 """
 
 from __future__ import annotations
