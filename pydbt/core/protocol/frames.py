@@ -15,7 +15,14 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
+from pydbt.core.protocol.frame_checks import (
+    REPLICA_STATE_NAMES,
+    check_features,
+    check_key,
+    check_text,
+    check_u64,
+    check_volume,
+)
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.protocol.recent import RECENT_WRITES, Recall, Recent
@@ -33,8 +40,6 @@ MAX_EXTENTS = 65_000
 """With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
 MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: an extent's sequence_delta (u16) has this many values."""
-REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
-"""The states of a replica by their code in an ACK frame; each claims more than the one before it."""
 PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 HEARTBEAT = "heartbeat"
@@ -53,8 +58,6 @@ HISTORY = "history"
 """In WELCOME's features: the secondary keeps STREAM frames with times, COMPLETED and MARK frames in its journal."""
 UNWRITABLE = "unwritable"
 """In HELLO's features: the primary understands UNWRITABLE frames. In WELCOME's: the secondary sends them."""
-FORMER_NAMES = 8
-"""Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 TARGET_ERROR = "target-error"
 """The code of the REFUSE that tells a primary that the target cannot be written: the replica cannot be used until it can."""
 SECTOR_SIZE = "sector-size"

@@ -11,9 +11,11 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.open_handover import ASKED_LASTS_S, HandoverStage, HandoverWatch, OpenHandover
+from pydbt.core.secondary.handover_watch import ASKED_LASTS_S, HandoverWatch
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 from tests.core.secondary.test_takeover import ASK, FINAL, HELLO, RECORD, SIZE
 
 HERE, OTHER, AT = "10.0.0.1:7790", "10.0.0.2:7790", "2026-01-02T03:04:05+00:00"

@@ -17,10 +17,10 @@ from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
+from pydbt.core.secondary.handover_watch import HandoverWatch
 from pydbt.core.secondary.keeper import Keeper
-from pydbt.core.secondary.open_handover import HandoverWatch
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery
+from pydbt.core.secondary.recovery import Recovery
 from pydbt.core.secondary.session import Session
 from pydbt.store.journal_files import JournalFiles
 
