@@ -290,7 +290,7 @@ def test_nobody_makes_or_moves_anything_in_a_folder_of_the_program(pair: Cluster
     for folder in (pair.primary_state, pair.secondary_state, place / "pki", pair.folder, RUN_DIR):
         denied(MAKE, folder)
         denied(LINK, folder)
-    denied(MOVE, pair.primary_state / "lock")
+    denied(MOVE, pair.secondary_state / "lock")
     denied(MAKE, PINS)
     denied(LIST, PINS)
     pins = PINS / str((load_record(pair.secondary_state) or pytest.fail("no record")).volume)

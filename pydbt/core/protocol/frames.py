@@ -46,6 +46,9 @@ HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 HANDOVER = "handover"
 """In WELCOME's features: the secondary understands HANDOVER frames."""
+WITHDRAWAL = "withdrawal"
+"""In HELLO's features: the primary takes the question of a HANDOVER back when it gives the change of places up. In WELCOME's: the
+secondary understands that."""
 SIDES = "sides"
 """In HELLO's features: the primary understands a REFUSE that tells what only the secondary has."""
 SUPERSEDED = "superseded"
@@ -70,9 +73,11 @@ MARKS = "marks"
 """In HELLO's features: the primary understands a WELCOME that tells which marks the secondary holds."""
 DATED_PINGS = "dated-pings"
 """In WELCOME's features: the secondary understands a PING that tells when it was made."""
-HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS)
+HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS, WITHDRAWAL)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES, DATED_PINGS)
+WELCOME_FEATURES = (
+    STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES, DATED_PINGS, WITHDRAWAL,
+)  # fmt: skip
 """Those that this version's WELCOME has."""
 
 
@@ -226,7 +231,8 @@ class Handover:
     """Both sides are to change their roles. Answered by TAKEOVER.
 
     Not ``final``: the primary asks whether the secondary could take over. ``final``: the primary has durably become a replica,
-    its last image is at ``sequence`` of ``epoch``, and it waits at ``listen`` for the new primary.
+    its last image is at ``sequence`` of ``epoch``, and it waits at ``listen`` for the new primary. Neither final nor with a place
+    to listen: the question is taken back, and not answered.
     """
 
     final: bool
@@ -238,6 +244,10 @@ class Handover:
         check_text("listen", self.listen, 300)
         for name in ("epoch", "sequence"):
             check_u64(name, getattr(self, name))
+
+    @property
+    def is_withdrawal(self) -> bool:
+        return not self.final and not self.listen
 
 
 @dataclass(frozen=True, slots=True)

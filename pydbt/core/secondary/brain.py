@@ -358,7 +358,7 @@ class Secondary:
             self._do(e.TakeOver(session.connection, frame.listen))
             self._leave()  # whatever comes behind it counts for nothing
         else:
-            for effect in self.watch.handover.answer(session.connection, frame, refusal, session.heard_at):
+            for effect in self.watch.handover.answer(session, frame, refusal):
                 self._do(effect)
 
     def _generation(self, session: Session, frame: f.Generation) -> None:
