@@ -13,6 +13,7 @@ from click.core import ParameterSource
 from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.controller.control import call, is_answering, read_saved_status
+from pydbt.controller.former_secondary import former_words
 from pydbt.controller.pinned import pinned_names
 from pydbt.controller.registry import (
     is_claimed,
@@ -211,9 +212,13 @@ def _is_tracked(state_dir: Path) -> bool:
 
 
 def last_known(state_dir: Path) -> str:
-    """An addition for a controller that does not answer: whether writes are tracked, and its last status."""
+    """An addition for a controller that does not answer: whether writes are tracked, its last status, and what else runs."""
     if owner := other_owner(state_dir):
         return f", which belongs to user {owner}: its last state is that user's to tell"
+    return f"{_last_state(state_dir)}{former_words(state_dir)}"
+
+
+def _last_state(state_dir: Path) -> str:
     # Only now: it brings large libraries, and most commands meet a controller that answers.
     from pydbt.controller.primary.stopped import role_now, undecided_part
 

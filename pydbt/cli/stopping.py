@@ -13,6 +13,7 @@ import click
 from pydbt.cli.values import DURATION
 from pydbt.controller.at_work import doing
 from pydbt.controller.control import call, is_answering
+from pydbt.controller.former_secondary import former_socket
 from pydbt.controller.registry import is_claimed
 from pydbt.core.errors import NotRunning, PydbtError, TimedOut, UsageError
 from pydbt.core.seen.headline import headline
@@ -51,6 +52,21 @@ def _stop_running(state_dir: Path, timeout_s: float, role: str | None, why: str)
         if not is_answering(state_dir):
             return False
     until_ended(state_dir, timeout_s)
+    return True
+
+
+def stop_former(state_dir: Path, timeout_s: float) -> bool:
+    """Stop the former secondary of a replica that was promoted; False when there is none. TimedOut when it does not end."""
+    place = former_socket(state_dir)
+    try:
+        call(place, {"command": "down"}, timeout_s)
+    except NotRunning:
+        return False
+    deadline = time.monotonic() + timeout_s
+    while is_answering(place):
+        if time.monotonic() > deadline:
+            raise TimedOut(f"the former secondary of {state_dir} did not end within {timeout_s:g} s: stop its process")
+        time.sleep(_POLL_S)
     return True
 
 

@@ -7,9 +7,9 @@ a machine needs. Keys are of the curve P-256; times are UTC.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from pydbt.core.errors import StateError, UsageError
+from pydbt.core.errors import BusyError, StateError, UsageError
 from pydbt.core.machine_name import name_problem
 from pydbt.network.certificates import (
     READ_ONLY_OID,
@@ -33,12 +33,15 @@ from pydbt.network.certificates import (
 )
 from pydbt.network.tls import Identity, load_identity
 from pydbt.posix.atomic import replace_file
+from pydbt.posix.files import try_lock
 from pydbt.posix.ownership import Unsafe, folder_intruder, make_folder
 
 AUTHORITY_KEY, AUTHORITY_CERTIFICATE = "authority.key", "authority.pem"
 AUTHORITY_DAYS = 3650
 IDENTITY_DAYS = 1825
 _NAMES_SHOWN = 10
+# A list is written in a moment.
+_TURN_S, _LOOK_S = 20.0, 0.05
 # A clock that is a little behind must not find a new certificate not valid yet.
 _SKEW = timedelta(hours=1)
 _NULL = b"\x05\x00"  # NULL in DER: the mark says everything by being there
@@ -237,10 +240,20 @@ def revoke_key(folder: Path, name: str) -> tuple[Path, str]:
 
 @contextlib.contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """One command at a time: each writes the list anew, with what was in it."""
+    """One command at a time: each writes the list anew, with what was in it. BusyError when it is not its turn for a while.
+
+    Whoever may read the folder can lock it, and so keep everybody else out.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        until = time.monotonic() + _TURN_S
+        while not try_lock(descriptor):
+            if time.monotonic() > until:
+                raise BusyError(
+                    f"another program holds a lock on the folder {folder}: try again when it has ended; if it is another user's, "
+                    f"run 'chmod go-rx {folder}' and end it"
+                )
+            time.sleep(_LOOK_S)
         yield
     finally:
         os.close(descriptor)

@@ -22,7 +22,7 @@ from pydbt.device.partitions import remove_partitions
 from pydbt.device.read_back import NotTaken, ReadBack
 from pydbt.posix import libc
 from pydbt.posix.disk_identity import lasting_file_name, lasting_name, lasting_names
-from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
+from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, try_write_lock, write_all
 from pydbt.posix.held_device import take_held
 from pydbt.posix.ownership import file_intruder, way_intruder
 
@@ -487,9 +487,10 @@ def _open_found(path: str, found: int) -> tuple[int, int | None]:
 
 
 def _lock(descriptor: int, path: str) -> None:
-    if not try_lock(descriptor):
+    if not try_write_lock(descriptor):
         os.close(descriptor)
         raise BusyError(f"TARGET {path} is in use by another secondary: stop it first")
+    try_lock(descriptor)  # for an earlier version, which looks at this one
 
 
 def _device_folder(number: int) -> Path:

@@ -1,7 +1,8 @@
 """A program of somebody else, run so that nothing it does holds this process up: it may hang, fork, or print without end.
 
 It has a session of its own, no descriptor of this process but a pipe for its output, no core dump, and an end at which it is
-killed with everything that it started and that still has the mark in its environment.
+killed with everything that it started. That is below a process of its own (``program_keeper``), in whatever session it is, and
+nothing is asked of the processes of others: to read the memory of one of those may take for ever.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import secrets
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
 
 from pydbt.core.printable import printable
 
@@ -28,7 +31,9 @@ PROCESSES_MAX = 64
 """One that forks without end would leave its controller, which shares the bound of a unit of systemd, no thread."""
 GRACE_S = 1.0
 """Between SIGTERM and SIGKILL."""
-_MARK = "PYDBT_HOOK"
+START_S = 60.0
+"""Until the program is there, on a busy machine; its own time begins then."""
+_KEEPER = Path(__file__).with_name("program_keeper.py")
 _SLICE_S = 0.2
 _COUNT_S = 1.0
 _DISCARD_PAUSE_S = 0.05
@@ -48,50 +53,132 @@ def run_bounded(
 
     ``tell`` gets its first lines, one at a time, without control characters.
     """
-    mark = secrets.token_hex(16)
-    given = {name: value.encode(errors="backslashreplace") for name, value in {**environment, _MARK: mark}.items()}
     try:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", umask=0o022,
-            env={name.encode(): value for name, value in given.items()}, start_new_session=True, close_fds=True,
-        )  # fmt: skip
+        kept = _Kept(command, {name: value.encode(errors="backslashreplace") for name, value in environment.items()})
     except OSError as error:
         return f"it cannot be started: {error.strerror}"
     except ValueError as error:  # a zero byte in an argument
         return f"it cannot be started: {error}"
-    _bound(process.pid)
-    output, whole = _Output(process, tell), f"{_MARK}={mark}".encode()
-    deadline, next_count, too_many = time.monotonic() + timeout_s, time.monotonic() + _COUNT_S, False
+    output = _Output(kept.output, tell)
+    next_count, too_many = time.monotonic() + _COUNT_S, False
     try:
-        while process.poll() is None and time.monotonic() < deadline and not stop.is_set() and not too_many:
+        kept.begin(stop)
+        if kept.failure >= 0:
+            return f"it cannot be started: {os.strerror(kept.failure)}"
+        deadline = time.monotonic() + timeout_s
+        while not kept.has_ended() and time.monotonic() < deadline and not stop.is_set() and not too_many:
             output.take(min(_SLICE_S, max(deadline - time.monotonic(), 0.0)))
             if time.monotonic() >= next_count:
-                next_count, too_many = time.monotonic() + _COUNT_S, len(_marked(whole)) > PROCESSES_MAX
-        ended = process.poll() is not None
+                next_count, too_many = time.monotonic() + _COUNT_S, len(kept.processes()) > PROCESSES_MAX
+        ended = kept.has_ended()
         if not ended:
-            _signal_group(process.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_S)
+            kept.signal_group(signal.SIGTERM)
+            kept.wait(GRACE_S)
         output.take(0.0)
     finally:
-        _kill_all(process, whole)
+        kept.kill_all()
         output.close()
     if too_many:
         return f"it was killed, because it had more than {PROCESSES_MAX} processes"
     if not ended:
         return "it was killed, because the controller ends" if stop.is_set() else f"it was killed after {timeout_s:g} s"
-    code = process.returncode
+    if kept.status < 0:
+        return "nobody knows how it ended: its keeper was killed"
+    code = os.waitstatus_to_exitcode(kept.status)
     if code < 0:
         return f"it was killed by signal {-code}"
     return f"it ended with exit code {code}" if code else ""
 
 
+class _Kept:
+    """A program below its keeper. ``status``: as of wait(2), once it has ended; ``failure``: why it cannot be started, an errno.
+
+    Both are -1 until then. ``output``: a pipe.
+    """
+
+    def __init__(self, command: Sequence[str], environment: dict[str, bytes]) -> None:
+        """OSError, ValueError."""
+        self.status, self.failure, self._group = -1, -1, 0
+        self._told, told = os.pipe()
+        limits = ",".join(f"{kind}={number}" for kind, number in LIMITS)
+        try:
+            self._keeper = subprocess.Popen(
+                [sys.executable, "-I", "-S", _KEEPER, str(told), limits, *command], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd="/", umask=0o022, start_new_session=True, pass_fds=(told,),
+                env={name.encode(): value for name, value in environment.items()},
+            )  # fmt: skip
+        except (OSError, ValueError):
+            os.close(self._told)
+            raise
+        finally:
+            os.close(told)
+        assert self._keeper.stdout is not None
+        self.output = self._keeper.stdout
+
+    def begin(self, stop: threading.Event) -> None:
+        """Wait until the program is there, or cannot be."""
+        deadline = time.monotonic() + START_S
+        while not self._group and self.failure < 0 and not stop.is_set() and time.monotonic() < deadline:
+            if not self._look(_SLICE_S):
+                return
+
+    def has_ended(self) -> bool:
+        """Also when nobody can tell: its keeper was killed."""
+        return not self._look(0.0) or self.status >= 0
+
+    def wait(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while not self.has_ended() and (left := until - time.monotonic()) > 0:
+            self._look(left)
+
+    def _look(self, seconds: float) -> bool:
+        """Hear what the keeper tells, waiting this long for it at most. False when it tells nothing any more."""
+        if self.status >= 0:
+            return True
+        if not select.select([self._told], [], [], seconds)[0]:
+            return True
+        lines = os.read(self._told, _READ_BYTES).decode()  # a line is written at once, and a pipe keeps it whole
+        for word, _, number in (line.partition(" ") for line in lines.splitlines()):
+            match word:
+                case "began":
+                    self._group = int(number)
+                case "ended":
+                    self.status = int(number)
+                case "failed":
+                    self.failure = int(number)
+        return bool(lines)
+
+    def signal_group(self, number: signal.Signals) -> None:
+        if self._group:
+            with contextlib.suppress(OSError):
+                os.killpg(self._group, number)
+
+    def processes(self) -> list[int]:
+        """All that is below its keeper."""
+        return processes_below(self._keeper.pid)
+
+    def kill_all(self) -> None:
+        """Everything that the program left behind; its keeper ends then. Its group too: it may have killed its keeper."""
+        self.signal_group(signal.SIGKILL)
+        for _ in range(_ROUNDS):
+            found = self.processes()
+            for other in found:
+                with contextlib.suppress(OSError):
+                    os.kill(other, signal.SIGKILL)
+            if not found:
+                break
+        try:
+            self._keeper.wait(GRACE_S)
+        except subprocess.TimeoutExpired:  # a process that the kernel does not let go is not waited for
+            self._keeper.kill()
+        os.close(self._told)
+
+
 class _Output:
     """The pipe from a program. What comes is told by lines, up to a bound."""
 
-    def __init__(self, process: subprocess.Popen[bytes], tell: Callable[[str], None]) -> None:
-        assert process.stdout is not None
-        self._pipe, self._tell = process.stdout, tell
+    def __init__(self, pipe: IO[bytes], tell: Callable[[str], None]) -> None:
+        self._pipe, self._tell = pipe, tell
         os.set_blocking(self._pipe.fileno(), False)
         self._poll = select.poll()
         self._poll.register(self._pipe, select.POLLIN)
@@ -133,44 +220,27 @@ class _Output:
         self._pipe.close()
 
 
-def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(OSError):
-        os.killpg(group, number)
+def processes_below(top: int) -> list[int]:
+    """The processes that descend from one, but for those that have ended.
 
-
-def _bound(process: int) -> None:
-    """Limits, and no better place than others when memory is short, which a service may have."""
-    for kind, limit in LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # it has ended already, or may have less
-            resource.prlimit(process, kind, (limit, limit))
-    with contextlib.suppress(OSError), open(f"/proc/{process}/oom_score_adj", "w") as score:
-        score.write("0")
-
-
-def _kill_all(process: subprocess.Popen[bytes], mark: bytes) -> None:
-    """Everything that a program left behind: its process group, and whatever took its environment over."""
-    for _ in range(_ROUNDS):
-        _signal_group(process.pid, signal.SIGKILL)
-        found = _marked(mark)
-        for other in found:
-            with contextlib.suppress(OSError):
-                os.kill(other, signal.SIGKILL)
-        if not found:
-            break
-    with contextlib.suppress(subprocess.TimeoutExpired):  # a process that the kernel does not let go is not waited for
-        process.wait(GRACE_S)
-
-
-def _marked(mark: bytes) -> list[int]:
-    """Processes whose environment has this; those that have ended have none."""
-    found = []
+    That is in ``/proc/PID/stat``, which is made without a look into a process's memory, and so without a wait for it.
+    """
+    children: dict[int, list[int]] = {}
+    ended = set()
     for name in os.listdir("/proc"):
         if not name.isdigit():
             continue
         try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                if mark in file.read():
-                    found.append(int(name))
-        except OSError:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent, *_ = file.read().rpartition(b")")[2].split()  # a name may have anything in it
+        except (OSError, ValueError):
             continue
-    return found
+        children.setdefault(int(parent), []).append(int(name))
+        if state in (b"Z", b"X"):
+            ended.add(int(name))
+    found, left = [], children.get(top, [])
+    while left:
+        one = left.pop()
+        found.append(one)
+        left += children.get(one, [])
+    return [one for one in found if one not in ended]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ IOV_MAX = 1024
 
 LONGEST_SOCKET_WAIT_S = 86_400.0
 """The longest single wait for a socket: poll(2) counts milliseconds in an int, and 25 days already come out as a moment."""
+_FLOCK = "hhqqi4x"  # struct flock of 64 bits: type, whence, start, length, process
 
 
 def write_all(descriptor: int, buffers: Iterable[Buffer], offset_bytes: int | None = None, flags: int = 0) -> None:
@@ -69,6 +71,21 @@ def try_lock(descriptor: int) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    return True
+
+
+def try_write_lock(descriptor: int) -> bool:
+    """Lock a file that is open for writing, for as long as it is; False when another process that may write to it has the lock.
+
+    Anybody who may read a file can take every lock of flock(2) on it. A lock for writing of fcntl_locking(2) needs a descriptor
+    that can write. One for reading is no reason not to go on: then nothing is locked.
+    """
+    wanted = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)  # the whole file
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+    except (BlockingIOError, PermissionError):
+        kind, *_ = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted))
+        return bool(kind != fcntl.F_WRLCK)
     return True
 
 

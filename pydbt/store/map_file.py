@@ -68,7 +68,6 @@ from pydbt.posix.ownership import read_own
 from pydbt.store.map_image import MAP_BYTES_MAX, MapHeader, decode_map
 from pydbt.store.versions import newer
 
-MAP_FILE_NAME = "dirty.map"
 DISK_BLOCK_BYTES = 4096
 """The largest block that a disk writes as a whole, or not at all."""
 MARK_OFFSET = DISK_BLOCK_BYTES

@@ -7,8 +7,9 @@ from enum import StrEnum
 from typing import Any
 
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
-from pydbt.store.map_file import MAP_FILE_NAME
 from pydbt.store.peer_pin import PEER_FILE_NAME, key_file_name
+
+MAP_FILE_NAME = "dirty.map"
 
 
 class SyncPhase(StrEnum):

@@ -22,9 +22,9 @@ from pydbt.device.block import DirectReader
 from pydbt.device.clean import clean_marker
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture
-from pydbt.store.map_file import MAP_FILE_NAME, load_map, map_digest, save_map
+from pydbt.store.map_file import load_map, map_digest, save_map
 from pydbt.store.map_image import MapHeader
-from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.secondary_record import MAP_FILE_NAME, SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import VolumeState, create_state, load_state, save_state
 from tests.lab.disks import ensure_bpffs, make_filesystem
 from tests.lab.patience import run

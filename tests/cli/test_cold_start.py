@@ -6,11 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pydbt.cli.group import cli
+from pydbt.controller.control import write_saved_status
+from pydbt.store.replica_state import save_record
+from tests.cli.conftest import FakeController
+from tests.core.secondary.test_brain import ADOPTED
 from tests.lab.loaded import loaded
 from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import ROOT, command
@@ -40,6 +45,38 @@ def test_each_command_loads_without_what_another_has_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", EACH, *names], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout == "" and done.stderr == "", done
     assert len(names) > 20
+
+
+LOADED = """
+import sys
+from pydbt.cli.group import execute
+code = execute(sys.argv[1:])
+print(code, *sorted({"numpy", "rich", "bcc", "cryptography", "ctypes", "asyncio"} & set(sys.modules)))
+"""
+
+
+def loads(*words: object) -> str:
+    """The exit code of a command in a process of its own, and which large libraries it has loaded."""
+    program = [sys.executable, "-c", LOADED, *map(str, words)]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.splitlines()[-1] if done.stdout else done.stderr
+
+
+@pytest.mark.parametrize("promoted", ["", "2026-01-02T16:18:58+00:00"])
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_the_status_of_a_stopped_replica_loads_no_large_library(
+    tmp_path: Path, form: tuple[str, ...], promoted: str
+) -> None:
+    """Monitoring asks for it every minute."""
+    save_record(tmp_path, replace(ADOPTED, promoted=promoted))
+    write_saved_status(tmp_path, {"role": "secondary", "target": "/dev/x", "mode": "streaming"})
+    assert loads("status", *form, "--state", tmp_path) == "9"
+    assert loads("check", "--state", tmp_path) in ("1", "3")
+
+
+def test_the_status_of_one_that_runs_loads_none_either(controller: FakeController) -> None:
+    for words in (("status",), ("status", "--json"), ("check",)):
+        assert loads(*words, "--state", controller.state_dir) in ("0", "1", "2", "3")
 
 
 def test_a_command_that_is_forked_ends_as_one_that_python_starts() -> None:

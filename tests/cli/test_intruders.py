@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from pydbt.controller import registry
+from pydbt.controller import pki, registry
 from pydbt.controller.registry import claimed_state_dir
-from pydbt.core.errors import MachineError, UsageError
+from pydbt.core.errors import BusyError, MachineError, UsageError
 from pydbt.device.mapped import SnapshotSpace
 from pydbt.device.target import Target
 from pydbt.kernel import pins
+from pydbt.posix.files import try_lock
 from tests.lab.disks import image
+from tests.lab.identities import make_identities
 from tests.lab.programs import command
 
 NOBODY, MIB = 65534, 1 << 20
@@ -142,6 +144,27 @@ def test_a_target_that_another_user_could_write_or_exchange_is_refused(tmp_path:
         )
         done.refused(2, "not safe from other users", word)
         assert not (tmp_path / f"state-{target.name}").exists()
+
+
+def test_a_lock_that_anybody_who_may_read_can_take_keeps_nobody_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pki, "_TURN_S", 0.2)
+    target, authority = image(tmp_path / "t.img", MIB), tmp_path / "pki"
+    make_identities(authority, "alpha")
+    theirs = [os.open(place, os.O_RDONLY) for place in (target, authority)]
+    try:
+        assert all(map(try_lock, theirs))
+        opened = Target(str(target))
+        with pytest.raises(BusyError, match="in use by another secondary"):
+            Target(str(target))
+        opened.close()
+        with pytest.raises(BusyError, match=f"lock on the folder {authority}.*chmod go-rx {authority}"):
+            pki.revoke_key(authority, "alpha")
+    finally:
+        for descriptor in theirs:
+            os.close(descriptor)
+    pki.revoke_key(authority, "alpha")
 
 
 def test_the_folder_of_the_registry_must_be_roots(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:

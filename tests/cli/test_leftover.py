@@ -18,9 +18,9 @@ from pydbt.core.units import MIB
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.capture import Capture, CaptureOptions, VolumeSpec
 from pydbt.posix.boot import boot_id
-from pydbt.store.map_file import MAP_FILE_NAME, load_map, save_map
+from pydbt.store.map_file import load_map, save_map
 from pydbt.store.map_image import MapHeader
-from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.secondary_record import MAP_FILE_NAME, SecondaryRecord
 from pydbt.store.volume_state import VolumeState, create_state, save_state
 from tests.lab.disks import image, loop_over
 from tests.lab.patience import run, until

@@ -20,6 +20,7 @@ import pytest
 from pydbt.cli.cluster import agent, node, process
 from pydbt.cli.group import cli, execute
 from pydbt.controller.control import SAVED_STATUS_NAME, SOCKET_NAME, write_saved_status
+from pydbt.controller.former_secondary import FORMER_SOCKET_NAME
 from pydbt.controller.history import HISTORY_FILE_NAME
 from pydbt.controller.primary.former_address import FORMER_ADDRESS_NAME
 from pydbt.controller.roles import JOURNAL_FOLDER
@@ -50,6 +51,7 @@ from tests.lab.disks import image
 NOBODY = 65534
 NAMES = sorted({
     VOLUME_FILE_NAME, REPLICA_FILE_NAME, SAVED_STATUS_NAME, SOCKET_NAME, LOCK_NAME, HISTORY_FILE_NAME, FORMER_ADDRESS_NAME,
+    FORMER_SOCKET_NAME,
     RESERVE_NAME, BAD_BLOCKS_NAME, CLUSTER_WORDS_NAME, GATE_FILE_NAME, GATE_QUESTION_NAME, LOOK_FILE_NAME, MARKS_FILE_NAME,
     OPEN_HANDOVER_NAME,
     REACHED_FILE_NAME, SUCCESSOR_FILE_NAME, TARGET_NAMES_NAME, TARGET_PROBLEM_NAME, JOURNAL_FOLDER, agent._ROLE_NAME,

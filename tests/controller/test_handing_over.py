@@ -22,7 +22,7 @@ from pydbt.controller.requests import Request
 from pydbt.controller.roles import require_no_replica, require_no_successor
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.modes import Mode
-from pydbt.core.protocol.frames import HANDOVER, Hello
+from pydbt.core.protocol.frames import HANDOVER, WITHDRAWAL, Hello
 from pydbt.core.secondary.open_handover import HandoverStage
 from pydbt.network.connection import FramedConnection
 from pydbt.posix import atomic
@@ -127,6 +127,18 @@ def test_the_place_is_held_from_the_question_on_and_handed_to_the_secondary(side
     change.give_up()
     assert not side.held and not listens(port), "given up, and the port is still held"
     side.switch(f"127.0.0.1:{port}").give_up(PydbtError("stopped"))
+
+
+def test_a_secondary_that_understands_it_is_told_that_it_was_given_up(side: Side) -> None:
+    side.peer.connection.features = (HANDOVER, WITHDRAWAL)
+    change = side.switch(f"127.0.0.1:{free_port()}")
+    assert not side.sent[-1].is_withdrawal
+    change.steps.give_up("the secondary cannot")
+    change.give_up()
+    assert [frame.is_withdrawal for frame in side.sent] == [False, True]
+    side.peer.connection.features = (HANDOVER,)
+    side.switch(f"127.0.0.1:{free_port()}").give_up(PydbtError("stopped"))
+    assert not side.sent[-1].is_withdrawal, "an earlier version would answer it"
 
 
 def test_a_socket_of_this_machine_is_taken_away_when_it_is_given_up(side: Side, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_a_hook_is_told_everything_in_its_environment_and_its_arguments_are_read
     first, second, *variables = out.read_text().splitlines()
     assert (first, second) == ("$HOME", "a b; rm -rf x")
     told = dict(line.split("=", 1) for line in variables)
-    assert {name: value for name, value in told.items() if name.startswith("PYDBT_") and name != "PYDBT_HOOK"} == {
+    assert {name: value for name, value in told.items() if name.startswith("PYDBT_")} == {
         "PYDBT_EVENT": "tainted", "PYDBT_NUMBER": "7", "PYDBT_MOMENT": MOMENT, "PYDBT_WORDS": "x\\x0a$(reboot)",
         "PYDBT_ROLE": "primary", "PYDBT_VOLUME": "data", "PYDBT_PLACE": "/dev/vda3", "PYDBT_STATE_DIR": "/var/lib/pydbt/data",
         "PYDBT_VOLUME_ID": "abcd", "PYDBT_SECONDARY": "10.0.0.2:7790", "PYDBT_DROPPED": "0",

@@ -34,8 +34,8 @@ from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.tracking.below import Below, mapping
 from pydbt.network.connection import FramedConnection
 from pydbt.store import map_keeper
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
-from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
+from pydbt.store.map_file import load_map
+from pydbt.store.secondary_record import MAP_FILE_NAME, SecondaryRecord, SyncPhase
 from pydbt.store.volume_state import load_state
 from tests.controller.volumes import GEOMETRY, give_up, written
 from tests.lab.patience import until

@@ -17,6 +17,7 @@ from pydbt.controller.primary.stopped import with_present_figures
 from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import DeviceError, StateError
 from pydbt.core.protocol.divergence import Divergence
+from pydbt.device import clean
 from pydbt.kernel import replace as kernel_replace
 from pydbt.store.map_file import save_map
 from pydbt.store.map_image import MapHeader
@@ -62,7 +63,7 @@ class Machine:
         monkeypatch.setattr(kernel_replace, "tracked_words", lambda pins: self.tracked)
         monkeypatch.setattr(stopped, "boot_id", lambda: "now")
         monkeypatch.setattr(stopped, "BlockDevice", SimpleNamespace(identify=lambda path: device))
-        monkeypatch.setattr(stopped, "is_untouched", lambda marker, *_: bool(marker) and self.untouched)
+        monkeypatch.setattr(clean, "is_untouched", lambda marker, *_: bool(marker) and self.untouched)
 
     def save(self, **changes: Any) -> None:
         self.state = replace(self.state, **changes)

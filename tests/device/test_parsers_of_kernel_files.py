@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,8 +16,6 @@ from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel.addresses import symbols
 from pydbt.kernel.limits import memory_limit_bytes
 from pydbt.kernel.tracing.writers_layout import _functions
-from pydbt.posix.bounded_program import _marked
-from tests.lab.patience import until
 
 quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 WORDS = st.sampled_from(
@@ -100,21 +96,3 @@ def test_any_chain_of_devices_in_sysfs_is_read(attributes: dict[str, bytes], nam
         patch.setattr(target_names.os.path, "realpath", lambda path: str(folder))
         (first, *_) = target_names._chain(device)
         assert first[0] == folder.name.replace("!", "/") and set(first[1]) <= set(attributes)
-
-
-@settings(max_examples=5, deadline=None)
-@given(st.lists(st.binary(max_size=60).filter(lambda text: 0 not in text), max_size=5))
-def test_a_marked_process_is_found_among_others_whatever_is_in_its_environment(others: list[bytes]) -> None:
-    mark = f"PYDBT_TEST_MARK={os.getpid()}.{os.urandom(4).hex()}"
-    code = "import os, sys; os.execve('/bin/sleep', ['sleep', '60'], dict.fromkeys([*map(os.fsencode, sys.argv[1:])], b'x'))"
-    words = [os.fsdecode(b"A" + text.replace(b"=", b"")) for text in others]
-    process = subprocess.Popen([sys.executable, "-c", code, mark.partition("=")[0], *words])
-    other = subprocess.Popen(
-        ["/bin/sleep", "60"], env={**dict.fromkeys(words, "x"), mark.partition("=")[0]: mark.partition("=")[2]}
-    )
-    try:
-        until(lambda: _marked(mark.encode()) == [other.pid], "it is found")
-    finally:
-        for one in (process, other):
-            one.kill()
-            one.wait()

@@ -20,7 +20,8 @@ import pytest
 from pydbt.controller.primary.leftover import pin_dir_of
 from pydbt.kernel.capture import Capture
 from pydbt.kernel.replace import tracked_words
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.map_file import load_map
+from pydbt.store.secondary_record import MAP_FILE_NAME
 from pydbt.store.volume_state import VolumeState, load_state, save_state
 from tests.lab.cluster import Cluster, cluster
 from tests.lab.disks import loop_device, make_filesystem, mounted

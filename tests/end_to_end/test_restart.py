@@ -12,7 +12,8 @@ import pytest
 from pydbt.device.below import look_below
 from pydbt.device.sysfs import BlockDevice
 from pydbt.kernel import pins, syscalls
-from pydbt.store.map_file import MAP_FILE_NAME, load_map
+from pydbt.store.map_file import load_map
+from pydbt.store.secondary_record import MAP_FILE_NAME
 from pydbt.store.volume_state import load_state
 from tests.end_to_end.harm import lose_tracking, pins_of
 from tests.lab.cluster import Cluster, cluster

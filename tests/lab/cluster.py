@@ -99,6 +99,7 @@ class Replica:
         options: Sequence[object] = (),
     ) -> None:
         self.target, self.state, self.log, self.size_bytes, self.wire = target, state, log, size_bytes, wire
+        self.prefix: Sequence[str] = ()
         self.options: tuple[object, ...] = (*options, *proof("replica", wire, plain, options))
         if wire is not None or plain:
             self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"

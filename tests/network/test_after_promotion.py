@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pydbt.controller.control import call, is_answering
+from pydbt.controller.control import ControlServer, call, is_answering
+from pydbt.controller.former_secondary import former_socket
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.primary.handshake import Refused, greeted, shake_hands
 from pydbt.controller.secondary import promoted
@@ -53,10 +55,16 @@ class Side:
         save_record(self.state, record)
         self._stack = stack
 
-    def secondary(self, *words: str) -> Controller:
-        prefix = ["env", *(f"{name}={value}" for name, value in self.environment.items())]
-        started = Controller(self.folder / "log", ["secondary", "data", *words], self.state, prefix=prefix)
+    @property
+    def prefix(self) -> list[str]:
+        return ["env", *(f"{name}={value}" for name, value in self.environment.items())]
+
+    def end_with(self, started: Controller) -> None:
         self._stack.callback(lambda: started.alive and started.kill())
+
+    def secondary(self, *words: str) -> Controller:
+        started = Controller(self.folder / "log", ["secondary", "data", *words], self.state, prefix=self.prefix)
+        self.end_with(started)
         until(lambda: is_answering(self.state) or not started.alive, "it listens")
         assert started.alive, started.words()
         return started
@@ -137,6 +145,64 @@ def test_the_secondary_ends_when_it_is_stopped_while_it_waits_for_the_promotion(
     call(side.state, {"command": "promote"}, 30)
     until(lambda: not is_answering(side.state), "it has made way")
     assert started.terminate() == 0 and not side.is_promoted, started.words()
+
+
+@pytest.fixture
+def goes_on(side: Side) -> Controller:
+    """A secondary whose replica was promoted."""
+    started = side.secondary()
+    assert side.run("promote", "data").code == 0
+    until(lambda: is_answering(former_socket(side.state)) or not started.alive, "it answers commands")
+    assert started.alive, started.words()
+    return started
+
+
+def test_commands_beside_it_are_told_of_it_and_down_stops_it(side: Side, goes_on: Controller) -> None:
+    process = (
+        f"(process {goes_on.process.pid}) goes on, and tells the old primary of the promotion at {side.address[0]}"
+    )
+    for words in (("status", "data"), ("status", side.image), ("wait", "data"), ("pause", "data"), ("verify", "data")):
+        side.run(*map(str, words)).refused(9, str(side.state), "it was promoted at", process)
+    listed = side.run("status")
+    assert process in next(line for line in listed.output.splitlines() if str(side.image) in line), listed
+    judged = side.run("check", "data")
+    assert judged.code == 3 and process in judged.output, judged
+    with pytest.raises(PydbtError, match=r"was promoted, .* does not know the command 'pause': use 'controller run'"):
+        call(former_socket(side.state), {"command": "pause"}, 30)
+    done = side.run("down", "data")
+    assert done.code == 0 and done.output.startswith("stopped: nobody tells the old primary"), done
+    assert goes_on.wait() == 0 and not former_socket(side.state).exists(), goes_on.words()
+    side.run("status", "data").refused(9, "it was promoted at")
+    assert "goes on" not in side.run("status", "data").errors
+    assert side.run("down", "data").output == "nothing was running\n"
+
+
+def test_a_run_of_the_volume_is_taken_down_first_and_its_former_secondary_is_told(
+    side: Side, goes_on: Controller
+) -> None:
+    def answer(request: dict[str, Any], gone: object) -> dict[str, Any]:
+        if request["command"] == "down":
+            threading.Thread(target=run.stop).start()
+        return {"role": "primary", "mode": "normal"}
+
+    run = ControlServer(side.state, answer)
+    with run:
+        assert side.run("status", "data").code == 0, "the run is meant"
+        done = side.run("down", "data")
+    assert done.code == 0 and "goes on, and tells the old primary" in done.output, done
+    assert "(another 'controller down' ends it)" in done.output and goes_on.alive
+    assert side.run("down", "data").code == 0 and goes_on.wait() == 0
+
+
+def test_a_second_one_is_refused_and_one_without_a_socket_still_tells(side: Side, goes_on: Controller) -> None:
+    side.run("secondary", "data").refused(4, side.address[0].removeprefix("unix:"))
+    assert goes_on.terminate() == 0
+    former_socket(side.state).mkdir()
+    again = Controller(side.folder / "again", ["secondary", "data"], side.state, prefix=side.prefix)
+    side.end_with(again)
+    until(lambda: side.told() == f.SUPERSEDED or not again.alive, "the old primary is told")
+    assert "'controller down' does not reach this process" in again.words()
+    assert again.terminate() == 0, again.words()
 
 
 def test_the_secondary_is_a_replica_again_when_the_promotion_was_given_up(

@@ -18,8 +18,8 @@ from pydbt.controller.control import call
 from pydbt.controller.secondary.connections import MAX_STRANGERS
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.blocks.sector_table import SectorTable
+from pydbt.core.protocol.frame_checks import REPLICA_STATE_NAMES
 from pydbt.core.protocol.frames import (
-    REPLICA_STATE_NAMES,
     Begin,
     Blocks,
     Bye,

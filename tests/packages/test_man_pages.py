@@ -29,7 +29,7 @@ MACROS = {".TH", ".SH", ".SS", ".PP", ".TP", ".IP", ".nf", ".fi", ".RS", ".RE", 
 # A macro of the programs for the kernel, and variables for tests alone.
 NOT_FOR_USERS = {"PYDBT_PAYLOAD", "PYDBT_TARGET", ALLOW_MEMORY, ALLOW_SHORT_TIMES}  # the second is a property of udev
 # What a hook finds in its environment: docs/reference/events.md.
-FOR_HOOKS = {"PYDBT_DROPPED", "PYDBT_HOOK"}
+FOR_HOOKS = {"PYDBT_DROPPED"}
 
 
 def words_of(path: Path) -> str:

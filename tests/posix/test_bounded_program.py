@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-from pydbt.posix.bounded_program import LINES_MAX, OUTPUT_BYTES_MAX, PROCESSES_MAX, run_bounded
+from pydbt.posix import bounded_program
+from pydbt.posix.bounded_program import LINES_MAX, OUTPUT_BYTES_MAX, PROCESSES_MAX, processes_below, run_bounded
 from tests.lab.patience import until
 
 LONG_S = 600.0
@@ -92,6 +94,7 @@ FORKS = {
     "in its session": "sleep 1000 & echo $!",
     "in a session of its own": "setsid sleep 1000 & echo $!",
     "as a daemon": "(setsid sh -c 'echo $$; exec sleep 1000' &)\nsleep 0.3",
+    "with nothing in its environment": "(env -i /usr/bin/setsid /bin/sh -c 'echo $$; exec sleep 1000' &)\nsleep 0.3",
 }
 
 
@@ -127,6 +130,44 @@ def _with_environment(text: bytes) -> list[str]:
         except OSError:
             continue
     return found
+
+
+def test_nothing_is_read_of_the_processes_of_others_that_could_be_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ``/proc/PID/environ``, ``cmdline`` and ``maps`` another user makes an endless wait: by memory that a FUSE serves."""
+    opened: list[str] = []
+
+    def noted(path: str, *words: object) -> object:
+        opened.append(path)
+        return open(path, *words)
+
+    monkeypatch.setattr(bounded_program, "open", noted, raising=False)
+    run(program(tmp_path, "(setsid sleep 1000 &)\nsleep 1.5"))
+    assert len(opened) > 10 and all(path.startswith("/proc/") and path.endswith("/stat") for path in opened)
+
+
+def test_whatever_a_process_is_called_its_parent_is_found(tmp_path: Path) -> None:
+    names = ["x", "a b", ") Z 1 (", "(((", ")))\n", "\xff R 1 1 1"]
+    code = "import ctypes, sys, time; ctypes.CDLL(None).prctl(15, sys.argv[1].encode('latin-1'))"
+    code += "; print(flush=True); time.sleep(1000)"
+    children = [subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE) for name in names]
+    try:
+        assert all(child.stdout is not None and child.stdout.readline() for child in children)
+        assert {child.pid for child in children} <= set(processes_below(os.getpid()))
+        children[0].kill()
+        until(lambda: not alive(children[0].pid), "it has ended")
+        assert children[0].pid not in processes_below(os.getpid()), "though nobody has asked how"
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+
+
+def test_a_program_whose_keeper_is_killed_keeps_nobody_waiting(tmp_path: Path) -> None:
+    told, _ = run(program(tmp_path, "kill -9 $PPID; sleep 1000"), MARKED=str(tmp_path))
+    assert "its keeper was killed" in told
+    until(lambda: not _with_environment(f"MARKED={tmp_path}".encode()), "it is gone, with its group")
 
 
 def test_a_program_is_killed_when_the_controller_ends(tmp_path: Path) -> None:

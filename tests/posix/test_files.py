@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 from pathlib import Path
 
 import pytest
 
-from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, write_all
+from pydbt.posix.files import IOV_MAX, hand_over, read_entry, sync_folder, try_lock, try_write_lock, write_all
 
 PIECES = [b"one", b"", bytearray(b"two"), memoryview(b"three"), *(bytes([number % 251]) for number in range(IOV_MAX))]
 
@@ -88,3 +90,22 @@ def test_an_entry_is_read_without_its_newline_and_an_absent_one_is_none(tmp_path
     (tmp_path / "entry").write_bytes(b"caf\xe9\n")
     assert os.fsencode(read_entry(tmp_path / "entry") or "") == b"caf\xe9"
     assert read_entry(tmp_path / "none") is None and read_entry(tmp_path) is None
+
+
+def test_a_lock_of_who_may_only_read_a_file_keeps_no_writer_off(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    reader, one, other = os.open(path, os.O_RDONLY), os.open(path, os.O_RDWR), os.open(path, os.O_RDWR)
+    try:
+        assert try_lock(reader) and not try_lock(one), "flock(2) is anybody's"
+        with pytest.raises(OSError):
+            fcntl.fcntl(reader, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0))
+        assert try_write_lock(one)
+        assert not try_write_lock(other), "a writer has it"
+        os.close(one)
+        fcntl.fcntl(reader, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))
+        one = os.open(path, os.O_RDWR)
+        assert try_write_lock(one), "nor does the only lock that it can take"
+    finally:
+        for descriptor in (reader, one, other):
+            os.close(descriptor)

@@ -11,7 +11,7 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.open_handover import HandoverStage
 from pydbt.core.secondary.promotion import why_not_promote
 from pydbt.core.secondary.replica import ReplicaState
-from tests.core.secondary.test_open_handover import Side, kinds
+from tests.core.secondary.test_open_handover import TAKEN_BACK, Side, kinds, withdrawing
 from tests.core.secondary.test_takeover import ASK, FINAL, HELLO
 
 
@@ -34,6 +34,24 @@ def the_last_word_of_a_primary_leaves_the_question_open() -> None:
     assert side.stage is HandoverStage.ASKED
 
 
+def a_question_that_is_taken_back_is_over() -> None:
+    """The change of places was given up: a cut soon after it means nothing more than any other cut."""
+    side = Side()
+    withdrawing(side)
+    side.hears(ASK)
+    side.hears(TAKEN_BACK)
+    assert side.stage is None
+
+
+def a_change_of_places_that_takes_long_is_not_forgotten() -> None:
+    """It drains for ten minutes. Then this side is killed, and its primary becomes a replica."""
+    side = Side()
+    withdrawing(side)
+    side.hears(ASK)
+    side.hears(f.Ping(1), 600.0)
+    assert side.stage is HandoverStage.ASKED
+
+
 def a_primary_that_asked_before_a_mount_counts_until_one_is_heard() -> None:
     """It was told that this side is a replica, so that it may be mounted and written by now, and no controller runs there yet."""
     side = Side()
@@ -47,6 +65,8 @@ def a_primary_that_asked_before_a_mount_counts_until_one_is_heard() -> None:
 
 
 STORIES: dict[str, Callable[[], None]] = {
+    "a question that was taken back stays open": a_question_that_is_taken_back_is_over,
+    "a change of places that takes long is forgotten": a_change_of_places_that_takes_long_is_not_forgotten,
     "who is asked to take over does not write that down": who_is_asked_to_take_over_can_tell_it_after_a_kill,
     "the last word of a primary counts as one that goes on": the_last_word_of_a_primary_leaves_the_question_open,
     "a primary that asks before a mount is forgotten": a_primary_that_asked_before_a_mount_counts_until_one_is_heard,

@@ -19,7 +19,7 @@ from pydbt.core.units import Geometry
 from pydbt.store import map_file, volume_state
 from pydbt.store.map_image import MapHeader
 from pydbt.store.replica_state import REPLICA_FILE_NAME, load_record
-from pydbt.store.secondary_record import SecondaryRecord
+from pydbt.store.secondary_record import MAP_FILE_NAME, SecondaryRecord
 from pydbt.store.volume_state import VOLUME_FILE_NAME, VolumeState, load_state
 
 VOLUME, GEOMETRY = "ab" * 16, Geometry(1 << 20, 4096)
@@ -68,7 +68,7 @@ def write_record(folder: Path, **changes: object) -> None:
 
 
 def write_map(folder: Path, **changes: int) -> None:
-    path = folder / map_file.MAP_FILE_NAME
+    path = folder / MAP_FILE_NAME
     map_file.save_map(path, MapHeader(UUID(VOLUME), GEOMETRY), DirtyMap(GEOMETRY.block_count))
     whole = path.read_bytes()
     path.write_bytes(whole[:8] + changes["version"].to_bytes(4, "little") + whole[12:])
@@ -78,7 +78,7 @@ Writer, Loader = Callable[..., None], Callable[[Path], object]
 FILES = [
     (write_volume, load_state, VOLUME_FILE_NAME, volume_state._VERSION, "controller down"),
     (write_record, load_record, REPLICA_FILE_NAME, replica.RECORD_VERSION, "controller down"),
-    (write_map, lambda folder: map_file.load_map(folder / map_file.MAP_FILE_NAME), map_file.MAP_FILE_NAME,
+    (write_map, lambda folder: map_file.load_map(folder / MAP_FILE_NAME), MAP_FILE_NAME,
      map_file._VERSION, "move it away"),
 ]  # fmt: skip
 

@@ -10,7 +10,9 @@ import click
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.once import OnceOption, was_typed
 from pydbt.cli.program import program_name
-from pydbt.cli.stopping import stop_running, timeout_option
+from pydbt.cli.stopping import stop_former, stop_running, timeout_option
+from pydbt.controller.control import is_answering
+from pydbt.controller.former_secondary import former_socket, former_words
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
 from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
@@ -20,6 +22,9 @@ from pydbt.device.checks import require_root
 from pydbt.device.sysfs import BlockDevice
 
 _ALONE = "no controller was running; its programs are detached now"
+_FORMER = (
+    "stopped: nobody tells the old primary of the promotion until 'controller secondary' or 'controller run' runs again"
+)
 _DETACHED = f"{_ALONE}, and the next run compares the whole volume"
 
 
@@ -38,7 +43,8 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
 
     Writes after this are not tracked. When nothing is running, the command succeeds too. With SOURCE, programs of other
     volumes on the same device are detached too, unless a controller serves them; the next run of such a volume compares
-    everything. With `--all` a volume that cannot be taken down stops no other.
+    everything. With `--all` a volume that cannot be taken down stops no other. Where TARGET was promoted, its former secondary
+    is stopped when nothing else runs there.
     The secondary of a user can be stopped by that user.
     """
     if os.geteuid() != 0 and not everything and volume is None and _stop_own_secondary(source, state_dir, timeout):
@@ -64,6 +70,7 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
             raise
     if place is not None:
         stopped, detached = _take_down(place, timeout)
+    former = place is not None and not stopped and not detached and stop_former(place, timeout)
     problem, others = None, []
     try:
         others = _detach_others(source)
@@ -73,10 +80,14 @@ def down(source: Path | None, state_dir: Path | None, volume: str | None, everyt
         click.echo("stopped" if place is not None and _is_replica(place) else "stopped and detached")
     elif detached or others:
         click.echo(detached or _DETACHED)
+    elif former:
+        click.echo(_FORMER)
     elif problem is None:
         click.echo(f"nothing is running for {source}" if place is None else "nothing was running")
     for name in others:
         click.echo(f"detached as well: programs of volume {name}, whose next run compares everything")
+    if place is not None and (goes_on := former_words(place)):
+        click.echo(f"{goes_on.removeprefix('; ')} (another 'controller down' ends it)")
     if problem is not None:
         raise problem
     return 0
@@ -88,10 +99,12 @@ def _stop_own_secondary(source: Path | None, state_dir: Path | None, timeout: fl
         place = locate(source, state_dir)
     except NotRunning:
         return False
-    if not _is_replica(place):
+    was_promoted = is_answering(former_socket(place))
+    if not was_promoted and not _is_replica(place):
         return False
     check_state_dir(place, AS_THAT_USER)
-    click.echo("stopped" if stop_running(place, timeout) else "nothing was running")
+    stopped = stop_former(place, timeout) if was_promoted else stop_running(place, timeout)
+    click.echo(_FORMER if was_promoted else "stopped" if stopped else "nothing was running")
     return True
 
 
@@ -144,8 +157,9 @@ def _down_one_of_all(report: View, timeout: float) -> str:
         return ""
     stopped, detached = _take_down(place, timeout)
     if stopped:
-        return "stopped" if _is_replica(place) else "stopped and detached"
-    return detached
+        detached = "stopped" if _is_replica(place) else "stopped and detached"
+    former = _FORMER if stop_former(place, timeout) else ""
+    return "; ".join(filter(None, (detached, former)))
 
 
 def _is_replica(state_dir: Path) -> bool:

@@ -51,8 +51,11 @@ def run_to_the_end(loop: PrimaryLoop) -> int | SecondaryOptions:
 def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
     """Stop cleanly: say goodbye, write the maps, and detach if taken down. And change places, if that was asked for."""
     options: SecondaryOptions | None = None
-    if loop.commands.handing_over is None:
+    change = loop.commands.handing_over
+    if change is None:
         loop.volume.options.manager.stopping()
+    elif change.steps.step in (Step.ASKING, Step.DRAINING):
+        change.take_back()  # before the connection ends
     answer: dict[str, Any] = {}
     volume, down = loop.volume, loop.commands.down
     volume.waits.fail(PydbtError("the controller was stopped before every write was durable on the secondary"))
@@ -87,7 +90,6 @@ def finish(loop: PrimaryLoop) -> SecondaryOptions | None:
         down.answer({"detached": volume.detached, "in_sync": in_sync, **answer})
     for request in volume.inbox.left():
         request.fail(PydbtError("the controller was stopped"))
-    change = loop.commands.handing_over
     if change is not None and change.steps.may_be_given_up:
         change.give_up(PydbtError("the controller was stopped before it changed places, and is still the primary"))
     _tell_the_end(loop, options)

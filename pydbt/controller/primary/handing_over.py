@@ -19,7 +19,7 @@ from pydbt.controller.roles import demote
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.handover import HandoverSteps, Step
 from pydbt.core.primary.modes import Mode
-from pydbt.core.protocol.frames import HANDOVER, Handover, Hello, Takeover
+from pydbt.core.protocol.frames import HANDOVER, WITHDRAWAL, Handover, Hello, Takeover
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.device.checks import check_target, require_unused
 from pydbt.network.address import check_plain_tcp, format_address, parse_address, unix_path
@@ -86,8 +86,14 @@ class HandingOver:
         clean = not self._peer.brain.out_of_sync_map().any() and not state.taints
         self.steps.drained(reached and still and clean, now)
 
+    def take_back(self) -> None:
+        """Tell the secondary that nothing follows its question, while it is connected. This side stays the primary."""
+        if WITHDRAWAL in self._peer.connection.features:
+            self._peer.connection.send(Handover(final=False, listen=""))
+
     def give_up(self, error: PydbtError | None = None) -> None:
         """This side stays the primary."""
+        self.take_back()
         self._release()
         if not self.request.done.is_set():
             self.request.fail(error or PeerError(f"nothing was changed: {self.steps.refusal}"))

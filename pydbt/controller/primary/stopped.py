@@ -1,7 +1,8 @@
 """The status of a volume that no controller serves: the last one that was saved, with the figures of now.
 
 What was written since is in the kernel's bitmaps, as long as the programs are there, and nowhere else. Where nobody can tell,
-the figures are None: unknown, and never better than that. Monitoring asks for it: what only some volumes need is imported there.
+the figures are None: unknown, and never better than that. Monitoring asks for it: what only some volumes need is imported there,
+and for a replica no maps and no large library.
 """
 
 from __future__ import annotations
@@ -10,25 +11,25 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydbt.controller.changed_role import changed_role
 from pydbt.controller.primary.armed import arming_of
-from pydbt.core.blocks.dirty_map import DirtyMap
 from pydbt.core.errors import PydbtError, StateError
 from pydbt.core.protocol.divergence import short
 from pydbt.core.secondary.replica import own_part
-from pydbt.device.clean import is_untouched
 from pydbt.device.sysfs import BlockDevice
 from pydbt.posix.boot import boot_id
 from pydbt.store.cluster_words import cluster_part
 from pydbt.store.gate_file import GATE_FILE_NAME
-from pydbt.store.map_file import load_map
 from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.target_problem import load_target_problem
 from pydbt.store.volume_state import VolumeState, load_state
+
+if TYPE_CHECKING:
+    from pydbt.core.blocks.dirty_map import DirtyMap
 
 _FIGURES = ("out_of_sync_bytes", "lag_bytes")
 
@@ -124,6 +125,8 @@ def _size(blocks: DirtyMap | None, state: VolumeState) -> int | None:
 
 def _union(maps: list[DirtyMap], state: VolumeState) -> DirtyMap:
     """Blocks that some secondary lacks, as a controller counts them while it runs."""
+    from pydbt.core.blocks.dirty_map import DirtyMap
+
     union = DirtyMap(state.geometry.block_count)
     for blocks in maps:
         union.merge(blocks)
@@ -236,6 +239,8 @@ def _is_same_attachment(state: VolumeState) -> bool:
 
 
 def _untouched_since(state: VolumeState) -> WrittenSince | None:
+    from pydbt.device.clean import is_untouched
+
     try:
         device = BlockDevice.identify(state.source_path)
         return WrittenSince(tracked=False) if is_untouched(state.clean, device) else None
@@ -250,6 +255,8 @@ def _out_of_sync(state_dir: Path, state: VolumeState, slot: int, since: WrittenS
     record = state.record(slot)
     if record.taints:  # what they stand for is on no map
         return None
+    from pydbt.store.map_file import load_map
+
     try:
         kept = load_map(state_dir / record.map_name)
     except StateError:

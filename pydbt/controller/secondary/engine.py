@@ -37,7 +37,8 @@ from pydbt.core.secondary.journal import SEGMENT_BYTES, JournalRecordKind, recor
 from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryReport, PrimaryWatch
 from pydbt.core.secondary.recent_writes import RecentWrites
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.role_answer import answer_in_trouble
 from pydbt.core.secondary.target_identity import NAMELESS, Likeness, likeness
 from pydbt.core.secondary.target_watch import TargetLook

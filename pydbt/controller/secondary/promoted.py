@@ -1,23 +1,28 @@
 """``controller secondary`` on the state directory of a replica that was promoted: it tells its role, and takes no write.
 
 The old primary connects to the address of its replica when it comes back, and asks before it mounts. Nothing of the target is
-opened here, which is a mounted volume by then, and the state directory is only read.
+opened here, which is a mounted volume by then. The state directory is only read, but for a socket for commands.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
+from pydbt.controller.control import ControlServer
+from pydbt.controller.former_secondary import former_socket
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import is_claimed
 from pydbt.controller.secondary.connections import Connections
-from pydbt.core.errors import BusyError, StateError, UsageError
+from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
 from pydbt.core.protocol.frames import Refuse
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.replica import ReplicaRecord
@@ -104,23 +109,59 @@ def serve_promoted(options: SecondaryOptions) -> int | SecondaryOptions:
     is_device = options.target.is_block_device()  # it may be a replica again, and then change places
     keep_only(PRIMARY_KEEPS if is_device else SECONDARY_KEEPS, runs_programs=is_device)
     connections = answering(listener, lambda: load_record(options.state_dir), secure)
+    where = format_address(*options.listen)
     try:
-        where = format_address(*options.listen)
-        _log.warning(
-            "%s was promoted and is a volume of its own: its old primary is told at %s, and nothing may overwrite it (to "
-            "make it a replica again, 'controller demote' it)", options.target, where,
-        )  # fmt: skip
-        options.manager.ready(f"{options.target} was promoted: its old primary is told at {where}")
-        while not stop.asked_within(_LOOK_S):
-            options.manager.sign_of_life()
-            record = load_record(options.state_dir)
-            if record is None or not record.promoted:
-                _log.info("%s is a replica again", options.target)
-                return replace(options, accept_target=False)
+        with _commands(options, stop, where):
+            return _until_demoted(options, stop, where)
     finally:
         connections.stop()
+
+
+def _until_demoted(options: SecondaryOptions, stop: _Stop, where: str) -> int | SecondaryOptions:
+    _log.warning(
+        "%s was promoted and is a volume of its own: at %s its old primary is told so, and nothing may overwrite it (to "
+        "make it a replica again, 'controller demote' it)", options.target, where,
+    )  # fmt: skip
+    options.manager.ready(f"{options.target} was promoted: its old primary is told so at {where}")
+    while not stop.asked_within(_LOOK_S):
+        options.manager.sign_of_life()
+        record = load_record(options.state_dir)
+        if record is None or not record.promoted:
+            _log.info("%s is a replica again", options.target)
+            return replace(options, accept_target=False)
     options.manager.stopping()
     return 0
+
+
+@contextlib.contextmanager
+def _commands(options: SecondaryOptions, stop: _Stop, where: str) -> Iterator[None]:
+    """Meanwhile commands are answered. ``where``: the address at which the old primary is told; empty while another has it.
+
+    Without a place for the socket the old primary is told all the same. BusyError when another process does this already.
+    """
+
+    def answer(request: dict[str, Any], _: object) -> dict[str, Any]:
+        match request.get("command"):
+            case "status":
+                return {"role": "promoted", "target": str(options.target), "listen": where, "process": os.getpid()}
+            case "down" | "stop":
+                stop.ask()
+                return {}
+            case other:
+                raise UsageError(
+                    f"{options.target} was promoted, and its former secondary does not know the command {other!r}: use "
+                    "'controller run', which replicates it"
+                )
+
+    server = ControlServer(former_socket(options.state_dir), answer)
+    try:
+        server.start()
+    except (StateError, MachineError) as error:
+        _log.warning("'controller down' does not reach this process: %s", error)
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 class _Stop:
@@ -157,17 +198,24 @@ def _reload(secure: Secure) -> None:
 
 def _listener(options: SecondaryOptions, stop: _Stop) -> Listener | None:
     """Where the replica listened. None when stopped while a run of this volume has the address: it gives the same answers."""
-    told = False
-    while True:
-        try:
-            return listen(*options.listen)
-        except BusyError:
-            if not is_claimed(options.state_dir):
-                raise
-            if not told:
-                _log.info("'controller run' of this volume answers its old primary itself")
-                options.manager.ready("'controller run' of this volume answers its old primary itself")
-                told = True
-        options.manager.sign_of_life()
-        if stop.asked_within(_LOOK_S):
-            return None
+    listener = _free_listener(options)
+    if listener is not None:
+        return listener
+    _log.info("'controller run' of this volume answers its old primary itself")
+    options.manager.ready("'controller run' of this volume answers its old primary itself")
+    with _commands(options, stop, ""):
+        while not stop.asked_within(_LOOK_S):
+            options.manager.sign_of_life()
+            if (listener := _free_listener(options)) is not None:
+                return listener
+    return None
+
+
+def _free_listener(options: SecondaryOptions) -> Listener | None:
+    """None while a run of this volume has the address. BusyError when something else has it."""
+    try:
+        return listen(*options.listen)
+    except BusyError:
+        if not is_claimed(options.state_dir):
+            raise
+        return None

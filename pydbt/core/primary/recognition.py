@@ -10,7 +10,8 @@ from pydbt.core.primary.mark_events import MarksTold
 from pydbt.core.primary.modes import SYNCING_MODES, Mode
 from pydbt.core.primary.position_check import doubt_about
 from pydbt.core.primary.state import State
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack, Unwritable
+from pydbt.core.protocol.frame_checks import REPLICA_STATE_NAMES
+from pydbt.core.protocol.frames import Ack, Unwritable
 from pydbt.core.protocol.recent import Recent
 from pydbt.core.units import format_bytes
 

@@ -1,10 +1,14 @@
-"""Checks of fields that frames and state files share. Each check raises ValueError."""
+"""Names, and checks of fields, that frames and state files share. Each check raises ValueError."""
 
 from __future__ import annotations
 
 MAX_TEXT = 4096
 MAX_FEATURES = 64
 MAX_U64 = (1 << 64) - 1
+REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
+"""The states of a replica by their code in an ACK frame; each claims more than the one before it."""
+FORMER_NAMES = 8
+"""Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 
 
 class NewerVersion(ValueError):

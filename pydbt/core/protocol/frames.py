@@ -15,7 +15,14 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.protocol.completed import Completed
 from pydbt.core.protocol.digests import DIGEST_BYTES, DIGEST_KEY_BYTES
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frame_checks import check_features, check_key, check_text, check_u64, check_volume
+from pydbt.core.protocol.frame_checks import (
+    REPLICA_STATE_NAMES,
+    check_features,
+    check_key,
+    check_text,
+    check_u64,
+    check_volume,
+)
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
 from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.protocol.recent import RECENT_WRITES, Recall, Recent
@@ -33,14 +40,15 @@ MAX_EXTENTS = 65_000
 """With a payload of 8 MiB, table and payload stay below MAX_BODY_BYTES."""
 MAX_SEQUENCE_SPAN = 65_536
 """Sequence numbers in one STREAM frame: an extent's sequence_delta (u16) has this many values."""
-REPLICA_STATE_NAMES = ("inconsistent", "outdated", "consistent", "up-to-date")
-"""The states of a replica by their code in an ACK frame; each claims more than the one before it."""
 PROGRESS = "progress"
 """In HELLO's features: the primary understands a WELCOME and an ACK that tell the replica's progress."""
 HEARTBEAT = "heartbeat"
 """In HELLO's features: the primary sends a PING each second, with the position that the replica needs to be up to date."""
 HANDOVER = "handover"
 """In WELCOME's features: the secondary understands HANDOVER frames."""
+WITHDRAWAL = "withdrawal"
+"""In HELLO's features: the primary takes the question of a HANDOVER back when it gives the change of places up. In WELCOME's: the
+secondary understands that."""
 SIDES = "sides"
 """In HELLO's features: the primary understands a REFUSE that tells what only the secondary has."""
 SUPERSEDED = "superseded"
@@ -53,8 +61,6 @@ HISTORY = "history"
 """In WELCOME's features: the secondary keeps STREAM frames with times, COMPLETED and MARK frames in its journal."""
 UNWRITABLE = "unwritable"
 """In HELLO's features: the primary understands UNWRITABLE frames. In WELCOME's: the secondary sends them."""
-FORMER_NAMES = 8
-"""Earlier names of a replica that are kept: each stands for a journal that was found damaged."""
 TARGET_ERROR = "target-error"
 """The code of the REFUSE that tells a primary that the target cannot be written: the replica cannot be used until it can."""
 SECTOR_SIZE = "sector-size"
@@ -67,9 +73,11 @@ MARKS = "marks"
 """In HELLO's features: the primary understands a WELCOME that tells which marks the secondary holds."""
 DATED_PINGS = "dated-pings"
 """In WELCOME's features: the secondary understands a PING that tells when it was made."""
-HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS)
+HELLO_FEATURES = (PROGRESS, HEARTBEAT, SIDES, KEYED_DIGESTS, FORMERLY, UNWRITABLE, MARKS, WITHDRAWAL)
 """Those that this version's HELLO has, beside that of the boot."""
-WELCOME_FEATURES = (STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES, DATED_PINGS)
+WELCOME_FEATURES = (
+    STANDING, UNKNOWN_STANDING, HANDOVER, UNWRITABLE, TRANSACTIONS, HISTORY, RECENT_WRITES, DATED_PINGS, WITHDRAWAL,
+)  # fmt: skip
 """Those that this version's WELCOME has."""
 
 
@@ -223,7 +231,8 @@ class Handover:
     """Both sides are to change their roles. Answered by TAKEOVER.
 
     Not ``final``: the primary asks whether the secondary could take over. ``final``: the primary has durably become a replica,
-    its last image is at ``sequence`` of ``epoch``, and it waits at ``listen`` for the new primary.
+    its last image is at ``sequence`` of ``epoch``, and it waits at ``listen`` for the new primary. Neither final nor with a place
+    to listen: the question is taken back, and not answered.
     """
 
     final: bool
@@ -235,6 +244,10 @@ class Handover:
         check_text("listen", self.listen, 300)
         for name in ("epoch", "sequence"):
             check_u64(name, getattr(self, name))
+
+    @property
+    def is_withdrawal(self) -> bool:
+        return not self.final and not self.listen
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ from pydbt.core.secondary.journal import JournalEntry
 from pydbt.core.secondary.keeper import Keeper
 from pydbt.core.secondary.primary_watch import PrimaryWatch
 from pydbt.core.secondary.promotion import Position
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord, ReplicaState
 from pydbt.core.secondary.rival import boot_of, rival_refusal
 from pydbt.core.secondary.role_answer import told_to_a_gate
 from pydbt.core.secondary.session import (
@@ -41,7 +42,7 @@ from pydbt.core.secondary.session import (
     Session,
     Staging,
     Streaming,
-)
+)  # fmt: skip
 from pydbt.core.secondary.status import ReplicaStatus, status_of
 from pydbt.core.secondary.takeover import why_not_take_over
 
@@ -357,9 +358,8 @@ class Secondary:
             self._do(e.TakeOver(session.connection, frame.listen))
             self._leave()  # whatever comes behind it counts for nothing
         else:
-            if (begun := self.watch.handover.begun(session.connection, frame, refusal, session.heard_at)) is not None:
-                self._do(e.KeepHandover(begun))
-            self._do(e.Send(session.connection, f.Takeover(frame.final, refusal)))
+            for effect in self.watch.handover.answer(session, frame, refusal):
+                self._do(effect)
 
     def _generation(self, session: Session, frame: f.Generation) -> None:
         """For the next COMMIT. In a stream it names all later updates, and is taken over behind all earlier ones."""

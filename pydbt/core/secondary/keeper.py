@@ -30,7 +30,8 @@ from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.direct_writes import DirectWrite, DirectWrites
 from pydbt.core.secondary.held_marks import HeldMarks
 from pydbt.core.secondary.journal import JournalEntry, entry_bytes, needs_history
-from pydbt.core.secondary.replica import PLAIN_JOURNAL, TIMED_JOURNAL, AppliedPoint, Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import PLAIN_JOURNAL, TIMED_JOURNAL, AppliedPoint, ReplicaRecord
 from pydbt.core.units import Geometry
 
 

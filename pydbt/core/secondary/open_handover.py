@@ -11,10 +11,6 @@ from enum import StrEnum
 
 from pydbt.core.protocol.divergence import short
 from pydbt.core.protocol.frame_checks import check_text
-from pydbt.core.protocol.frames import Bye, Frame, Handover
-
-ASKED_LASTS_S = 300.0
-"""A primary that goes on in the same connection tells nothing of a change that it gave up. By default it does so after 60 s."""
 
 
 class HandoverStage(StrEnum):
@@ -95,26 +91,3 @@ class OpenHandover:
         if not isinstance(values, dict) or values.keys() != names:
             raise ValueError("its keys are not those of a change of places")
         return cls(HandoverStage(values["stage"]), values["other"], values["since"], values["why"])
-
-
-class HandoverWatch:
-    """The one that is open. It lives as long as the process: the next brain knows it too. Times are monotonic."""
-
-    def __init__(self, kept: OpenHandover | None = None) -> None:
-        self.kept = kept
-        self._asked_in: int | None = None  # the connection
-        self._asked_at = 0.0
-
-    def begun(self, connection: int, frame: Handover, refusal: str, now: float) -> OpenHandover | None:
-        """To be kept before the answer ``refusal`` to a question, or to its last frame. None where nothing begins by that."""
-        if refusal and not frame.final:
-            return None
-        self._asked_in, self._asked_at = connection, now
-        stage = HandoverStage.REFUSED if frame.final else HandoverStage.ASKED
-        return OpenHandover(stage, frame.listen, why=refusal)
-
-    def ends(self, connection: int, frame: Frame, now: float) -> bool:
-        """Whether this frame of a primary ends it: a former primary reports only that it was replaced."""
-        if self.kept is None or isinstance(frame, Handover | Bye):
-            return False
-        return connection != self._asked_in or now - self._asked_at > ASKED_LASTS_S

@@ -12,7 +12,8 @@ from typing import Any
 
 from pydbt.core.protocol.standing import Standing
 from pydbt.core.protocol.transaction import Transaction
-from pydbt.core.secondary.open_handover import HandoverWatch, OpenHandover
+from pydbt.core.secondary.handover_watch import HandoverWatch
+from pydbt.core.secondary.open_handover import OpenHandover
 from pydbt.core.secondary.recent_writes import RecentWrites
 from pydbt.core.secondary.told_transactions import ToldTransactions
 

@@ -1,8 +1,7 @@
-"""A replica's knowledge of itself: its states, the record in its state file, and the position that its journal adds.
+"""A replica's knowledge of itself: its states, and the record in its state file.
 
 The record is written after the work it describes: ``checkpoint`` moves only when everything before it is durable on
-the target. The journal from ``checkpoint`` on says the rest; ``Recovery`` folds its records into the position
-the replica stands at.
+the target. The journal from ``checkpoint`` on says the rest (``recovery``).
 """
 
 from __future__ import annotations
@@ -12,12 +11,15 @@ from enum import StrEnum
 from typing import Any
 
 from pydbt.core.protocol.divergence import Divergence
-from pydbt.core.protocol.frame_checks import check_text, check_u64, check_version, check_volume
-from pydbt.core.protocol.frames import FORMER_NAMES, REPLICA_STATE_NAMES
+from pydbt.core.protocol.frame_checks import (
+    FORMER_NAMES,
+    REPLICA_STATE_NAMES,
+    check_text,
+    check_u64,
+    check_version,
+    check_volume,
+)
 from pydbt.core.protocol.generations import NO_GENERATIONS, Generations
-from pydbt.core.protocol.mark import NamedMark
-from pydbt.core.secondary.held_marks import HeldMarks
-from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader
 
 RECORD_VERSION = 4
 """An entry more is a version more: a test holds the entries of this version."""
@@ -181,48 +183,3 @@ class AppliedPoint:
     position: int
     epoch: int
     sequence: int
-
-
-class Recovery:
-    """Folds the journal's records, in order from the checkpoint, into where the replica stands.
-
-    ``tail``: end of the last whole record. ``limit``: records before it may be applied. ``stage_from``: where an
-    unfinished resync's records begin, None when there is none. ``epoch`` and ``sequence``: of the image at ``limit``.
-    ``committed_at``: end of the last COMMIT, 0 for none. ``marks``: all that are held.
-    """
-
-    def __init__(self, record: ReplicaRecord, marks: HeldMarks | None = None) -> None:
-        """``marks``: those that were kept beside the state."""
-        self._record = record
-        self.marks = marks or HeldMarks()
-        self.tail = self.limit = record.checkpoint
-        self.epoch, self.sequence = record.epoch, record.sequence
-        self.stage_from: int | None = None
-        self.committed_at = 0
-
-    def add(self, header: RecordHeader, epoch: int, mark: NamedMark | None = None) -> None:
-        """Take the next record; ``epoch`` is what BEGIN records carry, else 0, and ``mark`` what MARK records do."""
-        start, self.tail = self.tail, header.end
-        if mark is not None:
-            self.marks = self.marks.with_mark(mark, self.epoch)
-        if not self._record.consistent:
-            self.limit = self.tail  # resync data that was staged, and applied without its COMMIT: all of it counts
-            return
-        match header.kind:
-            case JournalRecordKind.BEGIN:
-                self.stage_from = start if self.stage_from is None else self.stage_from
-            case JournalRecordKind.COMMIT:
-                self.stage_from = None
-                self.epoch, self.sequence = epoch, header.last
-                self.limit = self.committed_at = self.tail
-            case JournalRecordKind.STREAM | JournalRecordKind.MARK if (
-                self.stage_from is None and start >= self._record.must_reach
-            ):
-                self.sequence, self.limit = header.last, self.tail
-            case _ if self.stage_from is None:
-                self.limit = self.tail
-
-    @property
-    def whole(self) -> bool:
-        """Does the journal reach as far as the image requires?"""
-        return self.tail >= self._record.must_reach

@@ -6,7 +6,8 @@ from pydbt.core.primary.events import Connected, RememberReplica
 from pydbt.core.primary.modes import Mode
 from pydbt.core.primary.recognition import Recognition
 from pydbt.core.primary.state import State
-from pydbt.core.protocol.frames import REPLICA_STATE_NAMES, Ack
+from pydbt.core.protocol.frame_checks import REPLICA_STATE_NAMES
+from pydbt.core.protocol.frames import Ack
 from tests.core.primary.parts import lines, state_of, taken_effects
 
 KNOWN = {"replica": "mine", "replica_epoch": 7, "replica_sequence": 5, "replica_progress": 100}

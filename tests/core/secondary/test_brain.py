@@ -12,12 +12,14 @@ from pydbt.core.blocks.sector_table import SectorTable
 from pydbt.core.blocks.staged import StagedBlocks
 from pydbt.core.protocol import frames as f
 from pydbt.core.protocol.digests import UnitDigest
+from pydbt.core.protocol.frame_checks import FORMER_NAMES
 from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import ACK_INTERVAL_S, Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import entry_bytes
-from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import AppliedPoint, ReplicaRecord, ReplicaState
 
 VOLUME, SIZE, EPOCH = "ab" * 16, 1 << 20, 7
 HELLO = f.Hello(VOLUME, SIZE, 4096, EPOCH, features=(f.KEYED_DIGESTS,))
@@ -393,9 +395,9 @@ def test_the_earlier_names_of_a_replica_are_told_to_a_primary_that_asks():
     record = ADOPTED.renamed("12" * 16)
     assert Play(record, hello=replace(HELLO, features=(f.FORMERLY,))).welcome.formerly == (ADOPTED.replica,)
     assert Play(record).welcome.formerly is None
-    for number in range(2 * f.FORMER_NAMES):
+    for number in range(2 * FORMER_NAMES):
         record = record.renamed(f"{number:032x}")
-    assert len(record.formerly) == f.FORMER_NAMES
+    assert len(record.formerly) == FORMER_NAMES
 
 
 def test_a_target_that_could_not_be_written_makes_the_replica_unusable_until_it_has_everything():

@@ -16,7 +16,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
-from pydbt.core.secondary.replica import AppliedPoint, Recovery
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import AppliedPoint
 from tests.core.secondary.test_brain import ADOPTED, EPOCH, HELLO, SIZE, Play, stream
 
 ASKS = replace(HELLO, features=(*HELLO.features, f.MARKS))

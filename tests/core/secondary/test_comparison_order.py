@@ -11,7 +11,8 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 
 SIZE = 64 * 4096
 VOLUME = "ab" * 16

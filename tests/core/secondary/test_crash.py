@@ -27,7 +27,8 @@ from pydbt.core.secondary import journal as j
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.held_marks import HeldMarks
-from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import AppliedPoint, ReplicaRecord, ReplicaState
 from pydbt.core.units import Geometry
 
 SECTORS = 12

@@ -7,7 +7,8 @@ import pytest
 from pydbt.core.protocol.mark import NamedMark
 from pydbt.core.secondary.held_marks import KEPT_MARKS, HeldMarks, MarkReport
 from pydbt.core.secondary.journal import JournalRecordKind, RecordHeader, encode_record, record_bytes
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 
 
 def mark(number: int, sequence: int | None = None) -> NamedMark:

@@ -18,7 +18,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.journal import JournalEntry, entry_bytes
 from pydbt.core.secondary.keeper import Freeing, GoingDirect, Keeper
-from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import AppliedPoint, ReplicaRecord
 from pydbt.core.units import Geometry
 
 VOLUME, SIZE, EPOCH, NEXT_EPOCH, PEER = "ab" * 16, 1 << 20, 7, 9, 1

@@ -12,7 +12,8 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.replica import AppliedPoint, Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import AppliedPoint, ReplicaRecord, ReplicaState
 from pydbt.core.secondary.status import KeptPlace, KeptPlaces
 from tests.core.secondary.test_brain import ADOPTED, EPOCH, HELLO, SIZE, Play, blocks, stream
 

@@ -11,12 +11,15 @@ from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.open_handover import ASKED_LASTS_S, HandoverStage, HandoverWatch, OpenHandover
+from pydbt.core.secondary.handover_watch import ASKED_LASTS_S, HandoverWatch
+from pydbt.core.secondary.open_handover import HandoverStage, OpenHandover
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 from tests.core.secondary.test_takeover import ASK, FINAL, HELLO, RECORD, SIZE
 
 HERE, OTHER, AT = "10.0.0.1:7790", "10.0.0.2:7790", "2026-01-02T03:04:05+00:00"
+TAKEN_BACK = f.Handover(final=False, listen="")
 GIVEN = OpenHandover(HandoverStage.GIVEN, OTHER, AT)
 
 
@@ -107,6 +110,38 @@ def test_a_primary_that_goes_on_for_long_in_the_same_connection_has_given_the_ch
     assert side.stage is HandoverStage.ASKED
     side.hears(f.Ping(2), 10.1 + ASKED_LASTS_S)
     assert side.stage is None
+
+
+def withdrawing(side: Side) -> None:
+    """A primary that tells when it gives a change of places up."""
+    side.connection += 1
+    side._do(e.Connected(side.connection, replace(HELLO, features=(f.WITHDRAWAL,)), bytes(32)), 0.0)
+
+
+def test_a_question_that_is_taken_back_is_over_at_once_and_not_answered() -> None:
+    side = Side()
+    withdrawing(side)
+    assert side.hears(TAKEN_BACK) == [], "there is none"
+    side.hears(ASK)
+    assert kinds(side.hears(TAKEN_BACK)) == [e.KeepHandover] and side.stage is None
+    assert kinds(side.hears(ASK)) == [e.KeepHandover, e.Send] and side.stage is HandoverStage.ASKED, "asked once more"
+
+
+def test_a_primary_that_would_take_it_back_may_drain_for_as_long_as_it_wants() -> None:
+    side = Side()
+    withdrawing(side)
+    side.hears(ASK, 10.0)
+    side.hears(f.Ping(1), 10.1 + ASKED_LASTS_S)
+    assert side.stage is HandoverStage.ASKED, "a switchover with a long --timeout"
+    withdrawing(side)
+    side.hears(TAKEN_BACK)
+    assert side.stage is HandoverStage.ASKED, "it was asked in another connection"
+
+
+def test_only_the_question_is_taken_back() -> None:
+    side = Side(replace(RECORD, handed_to=OTHER), GIVEN)
+    withdrawing(side)
+    assert side.hears(TAKEN_BACK) == [] and side.stage is HandoverStage.GIVEN
 
 
 def test_this_side_has_given_its_place_until_a_primary_is_heard() -> None:

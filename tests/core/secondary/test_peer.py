@@ -13,7 +13,8 @@ from pydbt.core.protocol.generations import Generations
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord, ReplicaState
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord, ReplicaState
 
 VOLUME, SIZE = "ab" * 16, 1 << 20
 HELLO = f.Hello(VOLUME, SIZE, 4096, 7, generations=Generations(5, (), (4,)))

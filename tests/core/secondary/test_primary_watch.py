@@ -17,7 +17,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.primary_watch import SIGN_OF_LIFE_S, PrimaryReport, PrimaryWatch
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 
 VOLUME, SIZE = "ab" * 16, 1 << 20
 HELLO = f.Hello(VOLUME, SIZE, 4096, 7, generations=Generations(5, (), (4,)))

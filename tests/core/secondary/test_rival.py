@@ -16,7 +16,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.rival import boot_of
 
 VOLUME, SIZE = "ab" * 16, 1 << 20

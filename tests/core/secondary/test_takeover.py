@@ -13,7 +13,8 @@ from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
 from pydbt.core.secondary.config import SecondaryConfig
 from pydbt.core.secondary.promotion import Position
-from pydbt.core.secondary.replica import Recovery, ReplicaRecord
+from pydbt.core.secondary.recovery import Recovery
+from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.secondary.takeover import why_not_take_over
 
 VOLUME, SIZE = "ab" * 16, 1 << 20

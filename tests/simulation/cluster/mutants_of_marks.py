@@ -10,7 +10,7 @@ from pydbt.controller.secondary.engine import Engine
 from pydbt.core.primary.mark_events import PlaceMark
 from pydbt.core.primary.marks import Marks
 from pydbt.core.secondary.held_marks import HeldMark
-from pydbt.core.secondary.replica import Recovery
+from pydbt.core.secondary.recovery import Recovery
 from pydbt.core.volume import marking
 from pydbt.core.volume.marking import Decision, Marking, Placed
 

@@ -17,10 +17,10 @@ from pydbt.core.primary.wait_answers import Lack, WaitAnswers
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary import events as e
 from pydbt.core.secondary.brain import Secondary
+from pydbt.core.secondary.handover_watch import HandoverWatch
 from pydbt.core.secondary.keeper import Keeper
-from pydbt.core.secondary.open_handover import HandoverWatch
 from pydbt.core.secondary.primary_watch import PrimaryWatch
-from pydbt.core.secondary.replica import Recovery
+from pydbt.core.secondary.recovery import Recovery
 from pydbt.core.secondary.session import Session
 from pydbt.store.journal_files import JournalFiles
 
@@ -76,6 +76,10 @@ def _ended_by_the_last_word(right: Callable, self: HandoverWatch, connection: in
     return right(self, connection, f.Ping(0) if isinstance(frame, f.Handover) and frame.final else frame, now)
 
 
+def _forgotten(right: Callable, self: HandoverWatch, connection: int, frame: f.Frame, now: float) -> bool:
+    return right(self, connection, frame, now) or (self.kept is not None and now > 300.0)
+
+
 def add(instead: Callable, around: Callable) -> None:
     """To the known ones."""
     around("an acknowledgement before durability", Keeper, "append", _acknowledged_early)
@@ -98,6 +102,11 @@ def add(instead: Callable, around: Callable) -> None:
     around("the state file is written after what depends on it", Engine, "_carry_out", _persist_last)
     instead("who is asked to take over does not write that down", HandoverWatch, "begun", lambda self, *given: None)
     around("the last word of a primary counts as one that goes on", HandoverWatch, "ends", _ended_by_the_last_word)
+    around(
+        "a question that was taken back stays open", HandoverWatch, "answer",
+        lambda right, self, session, frame, refusal: [] if frame.is_withdrawal else right(self, session, frame, refusal),
+    )  # fmt: skip
+    around("a change of places that takes long is forgotten", HandoverWatch, "ends", _forgotten)
     around(
         "a primary that asks before a mount is forgotten", Secondary, "handle",
         lambda right, self, *given: [one for one in right(self, *given) if one != e.KeepGateQuestion(open=True)],
