@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -145,7 +145,16 @@ class RunsOfTags:
         return runs_of_blocks(numbers.tolist(), self._block_bytes)
 
 
-NamedParts = RunsOfTransaction | RunsOfTags
+class NamedParts(Protocol):
+    """Runs that a transaction names. ``count``: how many; ``whole``: whether these are all of them."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
+    def together(self) -> NamedRuns:
+        """All of them in one."""
+
 
 NOTHING_NAMED = RunsOfTransaction()
 """In the place of runs that never came. Nothing is added to it."""
