@@ -6,7 +6,7 @@ raises, whatever is written: a log that cannot be followed has a ``problem``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
 
@@ -19,14 +19,14 @@ from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.log_place import LogPlace
 from pydbt.core.transactions.transaction import JournalTransaction
 from pydbt.core.transactions.whole_transactions import EndedAt
-from pydbt.core.transactions.xfs_batch import WholeRecords
+from pydbt.core.transactions.xfs_batch import KeptForBatches, LogRuns, WholeRecords
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
 _AT_ONCE = 2048
 """Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
-_SECTORS_AT_ONCE = 1024
+_SECTORS_AT_ONCE = 2048
 """Of records of XFS: arrays that are made for them take three times as much room."""
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
@@ -71,6 +71,7 @@ class FollowedLog:
         goes_on = self.goes_on = before is not None and before._leads_to(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
+        self._kept = KeptForBatches(_SECTORS_AT_ONCE * SECTOR_BYTES if place.file_system == "xfs" else 0)
         self._layouts_before = self._parser.layouts
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
@@ -162,11 +163,17 @@ class FollowedLog:
         """As ``_ended`` of each, all in one step."""
         if not found:
             return []
-        first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(found)
         at, transactions, runs = zip(*found, strict=True)
-        if None in runs:
-            runs = tuple(known or self._runs(one) for known, one in zip(runs, transactions, strict=True))
-        return list(map(EndedTransaction, places[list(at)].tolist(), transactions, runs, count(first)))
+        return self._ended_together(places, at, transactions, runs)
+
+    def _ended_together(
+        self, places: Integers, at: Sequence[int], transactions: Sequence[JournalTransaction], runs: Sequence[LogRuns | None]
+    ) -> list[EndedTransaction]:
+        first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(at)
+        known: Iterable[LogRuns] = (
+            [one or self._runs(of) for one, of in zip(runs, transactions, strict=True)] if None in runs else runs
+        )
+        return list(map(EndedTransaction, places.take(at).tolist(), transactions, known, count(first)))
 
     def _plain(
         self, touching: Records, places: Integers, regions: Integers, payload: Payload
@@ -228,11 +235,14 @@ class FollowedLog:
         ended: list[EndedTransaction] = []
         begin_bytes = first * SECTOR_BYTES
         for low, high in pairwise(_near(counts)):
-            records = WholeRecords(parser.volume, sectors[low:high] - first, counts[low:high], writes[low:high])
+            records = WholeRecords(
+                parser.volume, sectors[low:high] - first, counts[low:high], writes[low:high], self._kept
+            )
             place, count = 0, high - low
             while place < count:
                 behind, told = parser.records_written(records, place, begin_bytes)
-                ended += self._ended_at(places[low:high], told)
+                if told.places:
+                    ended += self._ended_together(places[low:high], told.places, told.transactions, told.runs)
                 if behind == place:
                     at, ordinal, layouts = low + place, self.next_ordinal, parser.layouts
                     found_here = parser.written(int(sectors[at] - first) * SECTOR_BYTES, writes[at])

@@ -105,6 +105,18 @@ class RunsOfTransaction:
         if len(self._runs) >= _MAX_LISTED:
             self._join_blocks()
 
+    def add_runs(self, runs: NamedRuns) -> None:
+        """As many runs as there are rows."""
+        room = _MAX_NAMED_RUNS - self._rows
+        self.whole = self.whole and len(runs) <= room
+        self._join_blocks()
+        self._parts.append(runs[:room].copy())
+        self._rows += len(self._parts[-1])
+
+    def kept(self) -> RunsOfTransaction:
+        """Of use for long: these have nothing in common with others."""
+        return self
+
     def _join_blocks(self) -> None:
         """Lists are quick to make and take four times the room of an array."""
         blocks, self._blocks, self._joined = self._blocks, [], self._rows
@@ -134,6 +146,10 @@ class RunsOfTags:
     def __init__(self, head: bytes, count: int, wide: bool, block_bytes: int) -> None:
         self._head, self.count, self._wide, self._block_bytes = head, count, wide, block_bytes
 
+    def kept(self) -> RunsOfTags:
+        """As that of others."""
+        return self
+
     def together(self) -> NamedRuns:
         """All of them, made anew at each call."""
         second = _HEADER_BYTES + _TAG_BYTES
@@ -154,6 +170,9 @@ class NamedParts(Protocol):
     def whole(self) -> bool: ...
     def together(self) -> NamedRuns:
         """All of them in one."""
+
+    def kept(self) -> NamedParts:
+        """The same for who keeps them: without anything that they share with other transactions."""
 
 
 NOTHING_NAMED = RunsOfTransaction()

@@ -9,32 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import repeat
-from typing import Any
 
 import crc32c as library
 import numpy as np
-from numpy.typing import NDArray
 
-from pydbt.core.blocks.runs import Integers, Mask
+from pydbt.core.blocks.runs import Integers, Mask, distinct
 from pydbt.core.transactions.transaction import (
     NOTHING_NAMED,
     JournalTransaction,
     TransactionState,
 )
 from pydbt.core.transactions.xfs_items import (
-    BUFFER_BYTES,
-    BUFFER_KIND,
-    CANCELLED,
     FIRST_KIND,
-    FORMAT_BYTES,
     LAST_KIND,
-    Rows,
-    RunsOfRows,
+    Words,
+    ItemsOfBatch,
+    SharedRuns,
 )
 from pydbt.core.transactions.xfs_operations import (
     COMMIT,
     OPERATION_BYTES,
     OPERATION_MARK,
+    OPERATION_WORDS,
     START,
     TRANSACTION_HEADER_BYTES,
     TRANSACTION_MAGIC,
@@ -56,10 +52,11 @@ from pydbt.core.transactions.xfs_records import (
     UUID_OFFSET,
     XfsRecord,
 )
+from pydbt.core.transactions.xfs_shapes import Shapes
 from pydbt.core.transactions.xfs_volume import XfsVolume
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
-Words = NDArray[np.uint32]
+LogRuns = tuple[tuple[int, int], ...]
 _WORD = 4
 _SECTOR_WORDS = SECTOR_BYTES // _WORD
 # Of a header: magic, cycle, version, length, the log sequence numbers of record and tail, operations, byte order, size, identity.
@@ -71,17 +68,34 @@ _SUM_WORD = SUM_OFFSET // _WORD
 _CYCLES_WORD, _MORE_CYCLES_WORD = CYCLES_OFFSET // _WORD, MORE_CYCLES_OFFSET // _WORD
 _LITTLE_ENDIAN = 1  # XLOG_FMT_LINUX_LE
 _MARK_MASK = np.uint32(0xFFFF00FF)  # of the third word of an operation: all but its flags
-_OPERATION_WORDS, _FORMAT_WORDS = OPERATION_BYTES // _WORD, FORMAT_BYTES // _WORD
+_KIND_SHIFT = 32
+_MAX_KINDS = 8  # of records in a batch
+_WORDS_AT_ONCE = 16_384  # what is made of them stays in the processor's cache
+
+
+class KeptForBatches:
+    """What one ``WholeRecords`` leaves for the next: the room for its content (memory that was just taken from the system costs
+    more than all that is done here), and the shapes of records. Of two at a time only the last one is in use."""
+
+    def __init__(self, room_bytes: int) -> None:
+        self.room, self.shapes = bytearray(room_bytes), Shapes()
 
 
 class WholeRecords:
     """Writes to a log, each at a sector and of a number of sectors, in their order. ``good``: of each, whether it is a record as
     the kernel writes them, with the right checksum."""
 
-    def __init__(self, volume: XfsVolume, firsts: Integers, counts: Integers, writes: Sequence[Buffer]) -> None:
+    def __init__(
+        self, volume: XfsVolume, firsts: Integers, counts: Integers, writes: Sequence[Buffer], kept: KeptForBatches
+    ) -> None:
         self._volume, self.firsts, self.counts = volume, firsts, counts
-        self._content = bytearray().join(writes)
-        self._words = words = np.frombuffer(self._content, "<u4")
+        size, at = int(counts.sum()) * SECTOR_BYTES, 0
+        self._content = content = memoryview(kept.room if size <= len(kept.room) else bytearray(size))[:size]
+        for write in writes:
+            end = at + len(write)
+            content[at:end] = write
+            at = end
+        self._words = words = np.frombuffer(content, "<u4")
         self._starts = np.cumsum(counts) - counts  # in sectors of the content
         self._owners = np.repeat(np.arange(len(counts)), counts)  # of each sector, the write that it is of
         heads = words.take(self._starts[:, None] * _SECTOR_WORDS + _COLUMNS)
@@ -105,14 +119,16 @@ class WholeRecords:
         self._compare_sums()
         self._put_back()
         self._follow()
-        self._find_operations()
-        self._find_checkpoints()
+        self._begins = (self._starts + self._headers) * _SECTOR_WORDS  # of the data, in words
+        if not self._recognize(kept.shapes):
+            self._find_operations()
+            self._find_checkpoints(kept.shapes)
 
     # --- records ----------------------------------------------------------------------------------------------
     def _compare_sums(self) -> None:
         """Of the header, in which the checksum itself counts as 0, and the data. Where the sum is that of another machine the
         other way decides."""
-        content, rows = memoryview(self._content), np.flatnonzero(self.good)
+        content, rows = self._content, np.flatnonzero(self.good)
         places = self._starts[rows] * SECTOR_BYTES
         at = places // _WORD + _SUM_WORD
         wanted = self._words.take(at)
@@ -158,41 +174,94 @@ class WholeRecords:
         begin = int(self._starts[place] + self._headers[place]) * SECTOR_BYTES
         return XfsRecord(
             int(self.lsns[place]), int(self.tails[place]), int(self.counts[place]), int(self._operation_counts[place]),
-            "<", self._content[begin : begin + int(self._lengths[place])],
+            "<", bytearray(self._content[begin : begin + int(self._lengths[place])]),
         )  # fmt: skip
 
+    # --- shapes -----------------------------------------------------------------------------------------------
+    def _recognize(self, shapes: Shapes) -> bool:
+        """Whether each of the good records is a checkpoint like one that was seen before."""
+        good = np.flatnonzero(self.good)
+        if not len(good):
+            return False
+        kinds = self._operation_counts << _KIND_SHIFT | self._lengths
+        of_kind = {int(kinds[good[0]]): good}
+        if (kinds[good] != kinds[good[0]]).any():
+            of_kind = {kind: np.flatnonzero(self.good & (kinds == kind)) for kind in distinct(kinds[good]).tolist()}
+        counts = np.zeros(len(kinds), np.int64)
+        found = []
+        for kind, rows in of_kind.items():
+            shape = shapes.get(kind) if len(of_kind) <= _MAX_KINDS else None
+            if shape is None or not shape.fits(self._words, self._begins[rows]).all():
+                return False
+            counts[rows] = len(shape.formats)
+            found.append((rows, shape))
+        self.is_checkpoint, self._known = self.good, None
+        ends = np.cumsum(counts)
+        begins, lengths = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.uint32)
+        for rows, shape in found:
+            at = (ends[rows] - len(shape.formats))[:, None] + np.arange(len(shape.formats))
+            begins[at] = self._begins[rows][:, None] + shape.formats
+            lengths[at] = shape.lengths
+        self._keep_items(begins, lengths, ends)
+        return True
+
+    def _learn(self, shapes: Shapes, formats: Integers, ends: Integers) -> None:
+        """What one checkpoint of each kind looks like."""
+        kinds = (self._operation_counts << _KIND_SHIFT | self._lengths).tolist()
+        chosen = {kinds[place]: place for place in np.flatnonzero(self.is_checkpoint).tolist()}
+        for kind, place in chosen.items():
+            operations = self._at[int(self._firsts_of[place]) : int(self._ends_of[place])]
+            first, end = int(ends[place - 1]) if place else 0, int(ends[place])
+            own = formats[first:end]
+            shapes.learn(
+                kind, self._words, int(self._begins[place]), operations,
+                self._at[own] + OPERATION_WORDS, self._lengths_of[own],
+            )  # fmt: skip
+
     # --- operations -------------------------------------------------------------------------------------------
+    def _marks(self) -> Integers:
+        """Where a word stands that is like the last one of an operation."""
+        words, parts = self._words, []
+        for first in range(0, len(words), _WORDS_AT_ONCE):
+            part = words[first : first + _WORDS_AT_ONCE] & _MARK_MASK
+            found = np.flatnonzero(part == OPERATION_MARK)
+            found += first
+            parts.append(found)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
     def _find_operations(self) -> None:
         """Of records that have one checkpoint alone: each word that looks like the last one of an operation, with the number of
         the checkpoint before it. They are the operations when each is where the one before it ends, and there are as many."""
         words, count = self._words, len(self.good)
-        begin = (self._starts + self._headers) * _SECTOR_WORDS
-        end = begin + self._lengths // _WORD
-        masked = words & _MARK_MASK
-        at = np.flatnonzero(masked == OPERATION_MARK)
-        del masked
-        at = at[at >= _OPERATION_WORDS - 1] - (_OPERATION_WORDS - 1)
-        owner = self._owners.take(at // _SECTOR_WORDS)
-        first = np.minimum(begin, len(words) - 1)
-        mine = self.good[owner] & (at >= begin[owner]) & (words.take(at) == words.take(first)[owner])
-        self._at, owner = at[mine], owner[mine]
-        self._lengths_of = words.take(self._at + 1).byteswap().astype(np.int64)
-        self._flags = words.take(self._at + 2) >> 8 & 0xFF
-        ends = self._at + _OPERATION_WORDS + self._lengths_of // _WORD
-        following = np.append(self._at[1:], len(words))
-        is_last = np.append(owner[1:] != owner[:-1], True)[: len(owner)]
-        linked = np.where(is_last, ends <= end[owner], ends == following) & (self._lengths_of % _WORD == 0)
-        self._owner = owner
+        begin, end = self._begins, self._begins + (self._lengths >> 2)
+        at = self._marks() - (OPERATION_WORDS - 1)
+        owner = self._owners.take(at >> 7, mode="clip")
+        mine = at >= np.where(self.good, begin, len(words)).take(owner)
+        mine &= words.take(at, mode="clip") == words.take(begin, mode="clip").take(owner)
+        if not mine.all():
+            at, owner = at[mine], owner[mine]
+        self._at, self._owner = at, owner
         self._counts = np.bincount(owner, minlength=count)
-        self._firsts_of = np.cumsum(self._counts) - self._counts
-        known = self.good & (self._counts == self._operation_counts) & (self._counts > 0)
-        known &= np.bincount(owner[~linked], minlength=count) == 0
-        known[known] = self._at[self._firsts_of[known]] == begin[known]
-        self._known: Mask = known
+        self._ends_of = np.cumsum(self._counts)
+        self._firsts_of = self._ends_of - self._counts
+        self._lengths_of = lengths = words.take(at + 1).byteswap()
+        self._flags = words.take(at + 2) >> 8 & 0xFF
+        self._known: Mask | None
+        self._known = known = self.good & (self._counts == self._operation_counts) & (self._counts > 0)
+        if not len(at):
+            return
+        ends = at + ((lengths >> 2) + OPERATION_WORDS)
+        linked = np.empty(len(at), np.bool_)
+        np.equal(ends[:-1], at[1:], out=linked[:-1])
+        last = self._ends_of[known] - 1
+        linked[last] = ends[last] <= end[known]
+        linked &= lengths & 3 == 0
+        known[owner[~linked]] = False
+        known &= at.take(self._firsts_of, mode="clip") == begin
 
     def operations(self, place: int) -> Operations:
         """Of one of the good ones."""
-        if not self._known[place]:
+        if self._known is None or not self._known[place]:
             record = self.record(place)
             return operations_of(record.data, record.operations)
         first = int(self._firsts_of[place])
@@ -207,47 +276,51 @@ class WholeRecords:
         )  # fmt: skip
 
     # --- checkpoints ------------------------------------------------------------------------------------------
-    def _find_checkpoints(self) -> None:
-        """Which records have one whole checkpoint and nothing else, and the formats of its items."""
-        words, owner, flags = self._words, self._owner, self._flags
-        first, last = self._firsts_of, self._firsts_of + self._counts - 1
+    def _find_checkpoints(self, shapes: Shapes) -> None:
+        """Which records have one whole checkpoint and nothing else, and what its items name."""
+        words, owner, flags, at = self._words, self._owner, self._flags, self._at
+        first, last = self._firsts_of, self._ends_of - 1
+        assert self._known is not None
         whole = self._known & (self._counts > 2)
-        most = max(0, len(owner) - 1)
-        second = np.minimum(first + 1, most)
-        if len(owner):
-            whole &= (flags.take(first, mode="clip") == START) & (flags.take(last, mode="clip") == COMMIT)
-            whole &= np.bincount(owner[flags != 0], minlength=len(whole)) == 2
-            whole &= self._lengths_of[second] >= TRANSACTION_HEADER_BYTES
-            whole &= words.take(self._at[second] + _OPERATION_WORDS, mode="clip") == TRANSACTION_MAGIC
-        # The first region of each item tells the number of its regions, the first of which is the format of the next item.
-        heads = words.take(self._at + _OPERATION_WORDS, mode="clip")
-        kinds = heads & 0xFFFF
-        index = np.arange(len(owner))
-        formats = np.flatnonzero(
-            whole[owner] & (kinds >= FIRST_KIND) & (kinds <= LAST_KIND) & (self._lengths_of >= _WORD)
-            & (index > second[owner]) & (index < last[owner])
-        )  # fmt: skip
-        of = owner[formats]
-        behind = formats + (heads[formats] >> 16)
-        following = np.append(formats[1:], 0)[: len(formats)]
-        is_last = np.append(of[1:] != of[:-1], True)[: len(of)]
-        chained = np.where(is_last, behind >= last[of], behind == following) & (behind > formats)
-        counts = np.bincount(of, minlength=len(whole))
-        firsts = np.cumsum(counts) - counts
-        whole &= np.bincount(of[~chained], minlength=len(whole)) == 0
-        begins = np.where(counts > 0, formats.take(firsts, mode="clip") if len(formats) else 0, last)
-        whole &= begins == first + 2
         self.is_checkpoint: Mask = whole
-        self._keep_items(formats[whole[of]], np.where(whole, counts, 0))
+        if not whole.any():
+            self._keep_items(at[:0], self._lengths_of[:0], np.zeros(len(whole), np.int64))
+            return
+        flagged = owner[np.flatnonzero(flags)]
+        whole &= np.bincount(flagged, minlength=len(whole)) == 2
+        whole &= (flags.take(first, mode="clip") == START) & (flags.take(last, mode="clip") == COMMIT)
+        whole &= self._lengths_of.take(first + 1, mode="clip") >= TRANSACTION_HEADER_BYTES
+        heads = words.take(at + OPERATION_WORDS, mode="clip")
+        whole &= heads.take(first + 1, mode="clip") == TRANSACTION_MAGIC
+        # The first region of each item tells the number of its regions, behind which is the format of the next item.
+        formats = np.flatnonzero((heads & 0xFFFF) - np.uint32(FIRST_KIND) <= LAST_KIND - FIRST_KIND)
+        of = owner.take(formats)
+        mine = whole.take(of) & (formats > first.take(of) + 1) & (formats < last.take(of))
+        mine &= self._lengths_of.take(formats) >= _WORD
+        if not mine.all():
+            formats, of = formats[mine], of[mine]
+        counts = np.bincount(of, minlength=len(whole))
+        ends = np.cumsum(counts)
+        behind = formats + (heads.take(formats) >> 16)
+        chained = np.empty(len(formats), np.bool_)
+        np.equal(behind[:-1], formats[1:], out=chained[:-1])
+        some = np.flatnonzero(counts)
+        closing = ends[some] - 1
+        chained[closing] = (behind[closing] >= last[some]) & (behind[closing] > formats[closing])
+        whole[of[~chained]] = False
+        begins = last.copy()
+        begins[some] = formats[ends[some] - counts[some]]
+        whole &= begins == first + 2
+        kept = whole.take(of)
+        if not kept.all():
+            formats, ends = formats[kept], np.cumsum(np.where(whole, counts, 0))
+        self._keep_items(at.take(formats) + OPERATION_WORDS, self._lengths_of.take(formats), ends)
+        self._learn(shapes, formats, ends)
 
-    def _keep_items(self, formats: Integers, counts: Integers) -> None:
-        rows: Rows = np.empty((len(formats), 1 + _FORMAT_WORDS), np.uint32)
-        rows[:, 0] = np.minimum(self._lengths_of[formats], FORMAT_BYTES)
-        begins = self._at[formats] + _OPERATION_WORDS
-        rows[:, 1:] = self._words.take(begins[:, None] + np.arange(_FORMAT_WORDS), mode="clip")
-        self._rows, self._rows_ends = rows, np.cumsum(counts)
-        cancels = (rows[:, 1] & 0xFFFF == BUFFER_KIND) & (rows[:, 2] & CANCELLED != 0) & (rows[:, 0] >= BUFFER_BYTES)
-        self._revokes = set(np.searchsorted(self._rows_ends, np.flatnonzero(cancels), side="right").tolist())
+    def _keep_items(self, begins: Integers, lengths: Words, ends: Integers) -> None:
+        """The formats that begin at these words; ``ends``: behind those of each record."""
+        self._items = ItemsOfBatch(self._words, begins, lengths, self._volume)
+        self._items_ends = ends
 
     def checkpoints_end(self, place: int, end: int) -> int:
         """The place behind the last of the checkpoints that follow one another from here on, and are before ``end``."""
@@ -256,27 +329,23 @@ class WholeRecords:
 
     def numbers(self, place: int, end: int) -> list[int]:
         """What the log calls these checkpoints, in its operations."""
-        return self._words.take(self._at[self._firsts_of[place:end]]).byteswap().tolist()
+        found: list[int] = self._words.take(self._begins[place:end]).byteswap().tolist()
+        return found
 
-    def transactions(self, place: int, end: int, begin_bytes: int) -> list[tuple[int, JournalTransaction, Any]]:
-        """The checkpoints from one place to another, each with its place and its runs. The log begins at ``begin_bytes``."""
+    def transactions(self, place: int, end: int, begin_bytes: int) -> tuple[list[JournalTransaction], list[LogRuns]]:
+        """The checkpoints from one place to another, and the runs of each. The log begins at ``begin_bytes``."""
         chosen = slice(place, end)
         lsns, firsts, counts = self.lsns[chosen].tolist(), self.firsts[chosen].tolist(), self.counts[chosen].tolist()
-        cycles = (self.lsns[chosen] >> 32).tolist()
-        ends = self._rows_ends[chosen].tolist()
-        before = [int(self._rows_ends[place - 1]) if place else 0, *ends]
-        names = [f"{cycle}:{first}" for cycle, first in zip(cycles, firsts, strict=True)]
-        named = map(RunsOfRows, repeat(self._rows), repeat(self._volume), before, ends)
+        names = [f"{lsn >> 32}:{first}" for lsn, first in zip(lsns, firsts, strict=True)]
+        ends = self._items_ends[chosen].tolist()
+        before = [int(self._items_ends[place - 1]) if place else 0, *ends]
+        items, revoked = self._items, repeat(NOTHING_NAMED)
         fields = zip(
-            names, lsns, repeat(TransactionState.COMMITTED), repeat(None), firsts, counts, lsns, named,
-            repeat(NOTHING_NAMED), repeat(""),
+            names, lsns, repeat(TransactionState.COMMITTED), repeat(None), firsts, counts, lsns,
+            map(SharedRuns, repeat(items), before, ends),
+            map(SharedRuns, repeat(items), before, ends, repeat(True)) if items.cancels else revoked,
+            repeat(""),
         )  # fmt: skip
         made = list(map(tuple.__new__, repeat(JournalTransaction), fields))
-        for one in self._revokes:
-            if place <= one < end:
-                at = one - place
-                revoked = RunsOfRows(self._rows, self._volume, before[at], ends[at], revoked=True)
-                made[at] = made[at]._replace(revoked_parts=revoked)
         offsets = (begin_bytes + self.firsts[chosen] * SECTOR_BYTES).tolist()
-        runs = zip(zip(offsets, (self.counts[chosen] * SECTOR_BYTES).tolist(), strict=True))
-        return list(zip(range(place, end), made, runs, strict=True))
+        return made, list(zip(zip(offsets, (self.counts[chosen] * SECTOR_BYTES).tolist(), strict=True)))

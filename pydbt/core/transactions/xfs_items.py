@@ -11,13 +11,15 @@ import struct
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from pydbt.core.transactions.transaction import NOTHING_NAMED, NO_RUNS, NamedRuns, RunsOfTransaction
+from pydbt.core.blocks.runs import Integers, Mask
+from pydbt.core.transactions.transaction import NOTHING_NAMED, NamedRuns, RunsOfTransaction
 from pydbt.core.transactions.xfs_volume import XfsVolume
 from pydbt.core.units import SECTOR_BYTES
 
-FORMAT_BYTES = 56  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
+FORMAT_BYTES, _FORMAT_WORDS = 56, 14  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
 FIRST_KIND, LAST_KIND = 0x1236, 0x124F
 BUFFER_KIND = 0x123C
 CANCELLED = 0x2  # XFS_BLF_CANCEL
@@ -25,10 +27,20 @@ BUFFER_BYTES = 16
 _INODE, _DQUOT, _NEW_INODES = 0x123B, 0x123D, 0x123F
 _INODE_32_BYTES = 52
 _MAX_SECTOR = 1 << 53
+_MAX_COUNT = 1 << 31  # of the formats that have it in 32 bits, signed
 _MAX_KEPT = 2_048  # formats of one checkpoint, 250 KiB; of most checkpoints that is all
 
-Rows = NDArray[np.uint32]
-"""One row per format: its length, at most ``FORMAT_BYTES``, and its words as they stand in the log."""
+Words = NDArray[np.uint32]
+
+
+def _by_kind(others: int, of: dict[int, int]) -> Integers:
+    return np.array([of.get(kind, others) for kind in range(FIRST_KIND, LAST_KIND + 1)])
+
+
+# Of formats that name a run by its first sector: in which word that is, and how long they have to be. The number of sectors
+# is two words behind it, but for a buffer.
+_SECTOR_WORD = _by_kind(0, {BUFFER_KIND: 2, _INODE: 10, _DQUOT: 2})
+_LEAST_BYTES = _by_kind(1 << 32, {BUFFER_KIND: BUFFER_BYTES, _INODE: _INODE_32_BYTES, _DQUOT: 20, _NEW_INODES: 24})
 
 
 class LoggedItems:
@@ -93,26 +105,87 @@ class RunsOfLoggedItems:
         """All of them in one."""
         return self._runs().together()
 
+    def kept(self) -> RunsOfTransaction:
+        """The same, taken apart."""
+        return self._runs()
 
-class RunsOfRows:
-    """As ``RunsOfLoggedItems``, of the rows from ``first`` to ``end`` of what many checkpoints share."""
 
-    __slots__ = ("_end", "_first", "_of_revoked", "_rows", "_volume")
+class ItemsOfBatch:
+    """The formats of many checkpoints, as they stand in the log: copied together, and taken apart together.
+
+    They begin at these words, and have these lengths in bytes. ``cancels``: whether one of them cancels a buffer."""
+
+    __slots__ = ("_lengths", "_runs", "_volume", "_words", "cancels")
+
+    def __init__(self, words: Words, begins: Integers, lengths: Words, volume: XfsVolume) -> None:
+        if not len(begins):
+            words, begins = np.zeros(_FORMAT_WORDS, np.uint32), begins[:0]
+        elif begins[-1] + _FORMAT_WORDS > len(words):
+            words = np.append(words, np.zeros(_FORMAT_WORDS, np.uint32))
+        self._words: Words = sliding_window_view(words, _FORMAT_WORDS)[begins]
+        self._lengths, self._volume = lengths, volume
+        self._runs: tuple[NamedRuns, Mask, Mask] | None = None
+        head = self._words[:, 0] & 0xFFFF
+        self.cancels = bool(((head == BUFFER_KIND) & (self._words[:, 1] & CANCELLED != 0)).any())
+
+    def runs(self, first: int, end: int, revoked: bool) -> NamedRuns:
+        """What those from ``first`` to ``end`` change, or cancel."""
+        if self._runs is None:
+            begins = np.arange(len(self._words)) * _FORMAT_WORDS
+            self._runs = runs_of_formats(self._words.reshape(-1), begins, self._lengths, self._volume)
+        runs, names, cancels = (column[first:end] for column in self._runs)
+        chosen: NamedRuns = runs[names & (cancels if revoked else ~cancels)]
+        return chosen
+
+
+class SharedRuns:
+    """As ``RunsOfLoggedItems``: of those from ``first`` to ``end`` of what many checkpoints share."""
+
+    __slots__ = ("_end", "_first", "_items", "_of_revoked")
     whole = True
 
-    def __init__(self, rows: Rows, volume: XfsVolume, first: int, end: int, revoked: bool = False) -> None:
-        self._rows, self._volume, self._first, self._end, self._of_revoked = rows, volume, first, end, revoked
+    def __init__(self, items: ItemsOfBatch, first: int, end: int, revoked: bool = False) -> None:
+        self._items, self._first, self._end, self._of_revoked = items, first, end, revoked
 
     @property
     def count(self) -> int:
         return len(self.together())
 
     def together(self) -> NamedRuns:
-        """All of them, made anew at each call."""
-        rows = self._rows[self._first : self._end]
-        formats = [("<", row[1:].tobytes()[: int(row[0])]) for row in rows]
-        found = [run for cancelled, *run in _runs_of(formats, self._volume) if cancelled is self._of_revoked]
-        return np.array(found, np.int64) if found else NO_RUNS
+        """All of them in one."""
+        return self._items.runs(self._first, self._end, self._of_revoked)
+
+    def kept(self) -> RunsOfTransaction:
+        """The same without the others."""
+        alone = RunsOfTransaction()
+        alone.add_runs(self.together())
+        return alone
+
+
+def runs_of_formats(
+    words: Words, begins: Integers, lengths: Words, volume: XfsVolume
+) -> tuple[NamedRuns, Mask, Mask]:
+    """As ``_runs_of``, of all formats that begin at these words and have these lengths, little-endian: the run of each; whether
+    it names one; and whether that is cancelled."""
+    head = words.take(begins)
+    kinds = np.minimum((head & 0xFFFF) - np.uint32(FIRST_KIND), LAST_KIND - FIRST_KIND)
+    second = words.take(begins + 1, mode="clip")
+    is_buffer = kinds == BUFFER_KIND - FIRST_KIND
+    at = begins + _SECTOR_WORD.take(kinds)
+    at -= (kinds == _INODE - FIRST_KIND) & (lengths < FORMAT_BYTES)
+    sectors = words.take(at + 1, mode="clip").astype(np.int64) << 32
+    sectors |= words.take(at, mode="clip")
+    counts = np.where(is_buffer, second >> 16, words.take(at + 2, mode="clip")).astype(np.int64)
+    names = lengths >= _LEAST_BYTES.take(kinds)
+    for place in np.flatnonzero(names & (kinds == _NEW_INODES - FIRST_KIND)).tolist():
+        begin = int(begins[place])
+        run = _run_of_new_inodes(words[begin : begin + 6].tobytes(), volume)
+        sectors[place], counts[place] = run if run[0] < _MAX_SECTOR else (-1, 0)
+    names &= (sectors >= 0) & (sectors < _MAX_SECTOR) & (counts > 0) & (counts < _MAX_COUNT)
+    runs = np.empty((len(begins), 2), np.int64)
+    np.multiply(sectors, SECTOR_BYTES, out=runs[:, 0])
+    np.multiply(counts, SECTOR_BYTES, out=runs[:, 1])
+    return runs, names, is_buffer & (second & CANCELLED != 0)
 
 
 def _runs_of(formats: Iterable[tuple[str, bytes]], volume: XfsVolume) -> Iterator[tuple[bool, int, int]]:
@@ -130,8 +203,13 @@ def _runs_of(formats: Iterable[tuple[str, bytes]], volume: XfsVolume) -> Iterato
         elif kind == _DQUOT and len(content) >= 20:
             sector, length = struct.unpack_from(f"{order}qi", content, 8)
         elif kind == _NEW_INODES and len(content) >= 24:
-            group, block, _, _, blocks = struct.unpack_from(">5I", content, 4)  # big-endian on every machine
-            per_block = volume.block_bytes // SECTOR_BYTES
-            sector, length = (group * volume.group_blocks + block) * per_block, blocks * per_block
+            sector, length = _run_of_new_inodes(content, volume)
         if 0 <= sector < _MAX_SECTOR and 0 < length < _MAX_SECTOR:
             yield cancelled, sector * SECTOR_BYTES, length * SECTOR_BYTES
+
+
+def _run_of_new_inodes(content: bytes, volume: XfsVolume) -> tuple[int, int]:
+    """In sectors."""
+    group, block, _, _, blocks = struct.unpack_from(">5I", content, 4)  # big-endian on every machine
+    per_block = volume.block_bytes // SECTOR_BYTES
+    return (group * volume.group_blocks + block) * per_block, blocks * per_block

@@ -20,7 +20,6 @@ from pydbt.core.transactions.transaction import (
     JournalTransaction,
     TransactionState,
 )
-from pydbt.core.transactions.whole_transactions import EndedAt
 from pydbt.core.transactions.xfs_batch import WholeRecords
 from pydbt.core.transactions.xfs_items import FORMAT_BYTES, LoggedItems, RunsOfLoggedItems
 from pydbt.core.transactions.xfs_operations import (
@@ -64,6 +63,21 @@ class _Checkpoint:
 
 
 _REGIONS = {order: struct.Struct(f"{order}H") for order in "<>"}
+
+
+@dataclass(slots=True)
+class EndedInBatch:
+    """Transactions, with the place of the write that ended each, and the runs (offset, length) of the volume that it consists
+    of where they are known."""
+
+    places: list[int] = field(default_factory=list)
+    transactions: list[JournalTransaction] = field(default_factory=list)
+    runs: list[tuple[tuple[int, int], ...] | None] = field(default_factory=list)
+
+    def add(self, place: int, one: JournalTransaction) -> None:
+        self.places.append(place)
+        self.transactions.append(one)
+        self.runs.append(None)
 
 
 class XfsLog:
@@ -131,29 +145,30 @@ class XfsLog:
 
     def records_written(
         self, records: WholeRecords, place: int, begin_bytes: int = 0
-    ) -> tuple[int, list[EndedAt]]:
+    ) -> tuple[int, EndedInBatch]:
         """Whole records of a batch from a place on, as far as the quick way understands them: the place behind the last of
         them, and the transactions that ended. What stands there has to be ``written`` where the place is the same.
 
         The log begins at ``begin_bytes`` of the volume.
         """
+        ended = EndedInBatch()
         if self._waiting or not records.good[place] or records.lsns[place] != self._next:
-            return place, []
-        first, end = place, records.chain_end(place)
+            return place, ended
+        end = records.chain_end(place)
         sector, count = int(records.firsts[place]), int(records.counts[place:end].sum())
         if self._records.is_awaited(sector, count):
-            return place, []
-        ended: list[EndedAt] = []
+            return place, ended
         self._unread_bytes, self._why = 0, _NO_RECORD
         while place < end:
             stop = records.checkpoints_end(place, end)
             if stop > place and not self._meets_open(records.numbers(place, stop)):
                 self.unmounted = False
-                ended += self._checkpoints(records, place, stop, begin_bytes)
+                self._checkpoints(records, place, stop, begin_bytes, ended)
             else:
                 stop, record = place + 1, records.record(place)
                 self.tail_lsn, self.unmounted = record.tail_lsn, False
-                ended += [(place, one, None) for one in self._take(record, records.operations(place))]
+                for one in self._take(record, records.operations(place)):
+                    ended.add(place, one)
             place = stop
         self.tail_lsn, self._newest = int(records.tails[end - 1]), int(records.lsns[end - 1])
         self._next = int(records.behind[end - 1])
@@ -163,16 +178,21 @@ class XfsLog:
         """Whether the start of one of these checkpoints ends one that is open."""
         return len(self._open) >= _MAX_OPEN or not self._open.keys().isdisjoint(numbers)
 
-    def _checkpoints(self, records: WholeRecords, place: int, end: int, begin_bytes: int) -> list[EndedAt]:
+    def _checkpoints(
+        self, records: WholeRecords, place: int, end: int, begin_bytes: int, ended: EndedInBatch
+    ) -> None:
         """Checkpoints that lie in one record each, and follow one another."""
-        found = records.transactions(place, end, begin_bytes)
+        found, runs = records.transactions(place, end, begin_bytes)
         behind, self._told_behind = self._told_behind, int(records.behind[end - 1])
-        first = found[0][1]
+        first = found[0]
         reached = self._reached_back(behind, first.number, first.number, first.block_count)
+        ended.places += range(place, end)
+        ended.runs += runs
         if reached is not None:
             lsn, sectors = reached
-            found[0] = place, first._replace(first_block=lsn & 0xFFFFFFFF, block_count=sectors), None
-        return found
+            found[0] = first._replace(first_block=lsn & 0xFFFFFFFF, block_count=sectors)
+            ended.runs[-len(found)] = None
+        ended.transactions += found
 
     def _begins_again(self, record: XfsRecord) -> bool:
         """Log sequence numbers only rise in one log, also when xfs_repair empties it. Which of them is the first of all

@@ -13,7 +13,7 @@ from pydbt.core.units import Buffer
 START, COMMIT, CONTINUED, UNMOUNT = 0x01, 0x02, 0x08, 0x20
 TRANSACTION_MAGIC = 0x5452414E
 TRANSACTION_HEADER_BYTES = 16  # struct xfs_trans_header
-OPERATION_BYTES = 12
+OPERATION_BYTES, OPERATION_WORDS = 12, 3
 OPERATION_MARK = 0x69
 """XFS_TRANSACTION, the only client of the log, in each operation."""
 _OPERATION = struct.Struct(">IIBB2x")

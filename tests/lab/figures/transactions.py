@@ -38,9 +38,11 @@ def measure(quick: bool) -> list[Figure]:
     """Streams of files with a commit now and then, and of nothing but small commits."""
     repetitions = 2 if quick else 7
     found = []
-    for words, log, writes in (("ext4", _Ext4, 9), ("XFS", _Xfs, 2)):
-        bulk = [_cost(_Stream(log(), count=4, data_writes=256, data_bytes=64 * KIB)) for _ in range(repetitions)]
-        small = [_cost(_Stream(log(), count=400, data_writes=1, data_bytes=_BLOCK)) for _ in range(repetitions)]
+    for words, log, writes, count in (("ext4", _Ext4, 9, 400), ("XFS", _Xfs, 2, 2_000)):
+        stream = _Stream(log(), count=4, data_writes=256, data_bytes=64 * KIB)
+        bulk = [_cost(stream) for _ in range(repetitions)]
+        stream = _Stream(log(), count=count, data_writes=1, data_bytes=_BLOCK)
+        small = [_cost(stream) for _ in range(repetitions)]
         found += [
             _share(f"{words}: 16 MiB of data per commit", bulk, 2.0),
             _share(f"{words}: one block of data per commit", small, 10.0),
