@@ -267,7 +267,8 @@ class XfsLog:
     # --- the operations of a record ---------------------------------------------------------------------------
     def _take(self, record: XfsRecord, operations: Operations | None = None) -> list[JournalTransaction]:
         ended: list[JournalTransaction] = []
-        found = operations_of(record.data, record.operations) if operations is None else operations
+        data = memoryview(record.data)
+        found = operations_of(data, record.operations) if operations is None else operations
         for first, end in pairwise(found.bounds):
             flags, number = found.flags[first], found.numbers[first]
             if flags & UNMOUNT:
@@ -284,9 +285,9 @@ class XfsLog:
                     ended.append(self._commit(number, record))
                 elif flags:
                     place = found.places[first]
-                    self._region(one, record.data[place : place + found.lengths[first]], flags, record.order)
+                    self._region(one, data[place : place + found.lengths[first]], flags, record.order)
                 else:
-                    self._regions(one, record, found, first, end)
+                    self._regions(one, data, record.order, found, first, end)
         if found.cut_off:
             ended += self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")
         return ended
@@ -326,9 +327,11 @@ class XfsLog:
         )  # fmt: skip
         return ended
 
-    def _regions(self, one: _Checkpoint, record: XfsRecord, found: Operations, first: int, end: int) -> None:
+    def _regions(
+        self, one: _Checkpoint, data: memoryview, order: str, found: Operations, first: int, end: int
+    ) -> None:
         """Regions of one checkpoint, each from its beginning on."""
-        data, order, places, lengths = record.data, record.order, found.places, found.lengths
+        places, lengths = found.places, found.lengths
         while first < end and len(one.header) < TRANSACTION_HEADER_BYTES:
             self._region(one, data[places[first] : places[first] + lengths[first]], 0, order)
             first += 1
