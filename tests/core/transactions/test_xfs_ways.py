@@ -13,6 +13,7 @@ from pydbt.core.transactions.followed_log import EndedTransaction, FollowedLog
 from pydbt.core.transactions.log_place import LogPlace
 from pydbt.core.transactions.transaction import JournalTransaction
 from pydbt.core.transactions.xfs_batch import WholeRecords
+from pydbt.core.transactions.xfs_items import runs_of_formats
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import XfsVolume, read_xfs_superblock
 from tests.core.transactions.captured import Written
@@ -248,12 +249,11 @@ def test_runs_that_many_share_are_kept_alone() -> None:
 
 def test_impossible_places_of_new_inodes_are_left_out() -> None:
     volume = XfsVolume(65536, 0xFFFFFFFF, 0, 1 << 20, bytes(16))
-    built = XfsBuilder()
-    block = bytearray(built.superblock())
-    quick = XfsLog(volume)
-    assert quick.volume is volume and len(block) == 4096
-    words = np.frombuffer(struct.pack("<HH", 0x123F, 1) + struct.pack(">6I", 0xFFFFFFFF, 1, 64, 512, 8, 9) + bytes(40), "<u4")
-    from pydbt.core.transactions.xfs_items import runs_of_formats
-
-    runs, names, cancels = runs_of_formats(words, np.zeros(1, np.int64), np.array([28], np.uint32), volume)
-    assert len(runs) == 1 and not names.any() and not cancels.any()
+    formats = [
+        struct.pack("<HH", 0x123F, 1) + struct.pack(">6I", group, 1, 64, 512, 8, 9) + bytes(28)
+        for group in (0xFFFFFFFF, 0, 1)
+    ]
+    begins, lengths = np.arange(3) * 14, np.array([28, 28, 20], np.uint32)
+    runs, names, cancels = runs_of_formats(np.frombuffer(b"".join(formats), "<u4"), begins, lengths, volume)
+    assert names.tolist() == [False, True, False] and not cancels.any()
+    assert runs[1].tolist() == [65536, 8 * 65536]
