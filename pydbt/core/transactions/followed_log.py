@@ -28,6 +28,8 @@ _AT_ONCE = 2048
 """Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
 _SECTORS_AT_ONCE = 2048
 """Of records of XFS: arrays that are made for them take three times as much room."""
+_WORTH_AT_ONCE = 16
+"""Records of XFS: of fewer one after the other is as quick."""
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
@@ -140,7 +142,8 @@ class FollowedLog:
         carries = (touching["data"] != 0) & (touching["flags"] & RecordFlag.NO_PAYLOAD == 0)
         carries &= touching["op"] == Operation.WRITE
         if carries.all() and not self.unseen:
-            quick = self._plain if isinstance(self._parser, Jbd2Log) else self._records
+            is_xfs = isinstance(self._parser, XfsLog)
+            quick = self._records if is_xfs and len(places) >= _WORTH_AT_ONCE else self._plain
             if (ended := quick(touching, places, regions, payload)) is not None:
                 return ended
         pieces = iter(payload(touching.compress(carries)))
@@ -167,7 +170,11 @@ class FollowedLog:
         return self._ended_together(places, at, transactions, runs)
 
     def _ended_together(
-        self, places: Integers, at: Sequence[int], transactions: Sequence[JournalTransaction], runs: Sequence[LogRuns | None]
+        self,
+        places: Integers,
+        at: Sequence[int],
+        transactions: Sequence[JournalTransaction],
+        runs: Sequence[LogRuns | None],
     ) -> list[EndedTransaction]:
         first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(at)
         known: Iterable[LogRuns] = (

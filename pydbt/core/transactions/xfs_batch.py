@@ -22,9 +22,9 @@ from pydbt.core.transactions.transaction import (
 from pydbt.core.transactions.xfs_items import (
     FIRST_KIND,
     LAST_KIND,
-    Words,
     ItemsOfBatch,
     SharedRuns,
+    Words,
 )
 from pydbt.core.transactions.xfs_operations import (
     COMMIT,
@@ -174,7 +174,7 @@ class WholeRecords:
         begin = int(self._starts[place] + self._headers[place]) * SECTOR_BYTES
         return XfsRecord(
             int(self.lsns[place]), int(self.tails[place]), int(self.counts[place]), int(self._operation_counts[place]),
-            "<", bytearray(self._content[begin : begin + int(self._lengths[place])]),
+            "<", bytes(self._content[begin : begin + int(self._lengths[place])]),
         )  # fmt: skip
 
     # --- shapes -----------------------------------------------------------------------------------------------
@@ -184,18 +184,28 @@ class WholeRecords:
         if not len(good):
             return False
         kinds = self._operation_counts << _KIND_SHIFT | self._lengths
-        of_kind = {int(kinds[good[0]]): good}
-        if (kinds[good] != kinds[good[0]]).any():
+        if (kinds[good] == kinds[good[0]]).all():
+            of_kind = {int(kinds[good[0]]): good}
+        else:
             of_kind = {kind: np.flatnonzero(self.good & (kinds == kind)) for kind in distinct(kinds[good]).tolist()}
-        counts = np.zeros(len(kinds), np.int64)
+        if len(of_kind) > _MAX_KINDS:
+            return False
         found = []
         for kind, rows in of_kind.items():
-            shape = shapes.get(kind) if len(of_kind) <= _MAX_KINDS else None
+            shape = shapes.get(kind)
             if shape is None or not shape.fits(self._words, self._begins[rows]).all():
                 return False
-            counts[rows] = len(shape.formats)
             found.append((rows, shape))
         self.is_checkpoint, self._known = self.good, None
+        if len(found) == 1 and len(good) == len(kinds):
+            count, formats = len(good), found[0][1].formats
+            begins = (self._begins[:, None] + formats).reshape(-1)
+            lengths = np.broadcast_to(found[0][1].lengths, (count, len(formats))).reshape(-1)
+            self._keep_items(begins, lengths, np.arange(1, count + 1) * len(formats))
+            return True
+        counts = np.zeros(len(kinds), np.int64)
+        for rows, shape in found:
+            counts[rows] = len(shape.formats)
         ends = np.cumsum(counts)
         begins, lengths = np.empty(ends[-1], np.int64), np.empty(ends[-1], np.uint32)
         for rows, shape in found:

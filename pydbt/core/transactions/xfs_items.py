@@ -11,7 +11,6 @@ import struct
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from pydbt.core.blocks.runs import Integers, Mask
@@ -19,7 +18,10 @@ from pydbt.core.transactions.transaction import NOTHING_NAMED, NamedRuns, RunsOf
 from pydbt.core.transactions.xfs_volume import XfsVolume
 from pydbt.core.units import SECTOR_BYTES
 
-FORMAT_BYTES, _FORMAT_WORDS = 56, 14  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
+FORMAT_BYTES, _FORMAT_WORDS = (
+    56,
+    14,
+)  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
 FIRST_KIND, LAST_KIND = 0x1236, 0x124F
 BUFFER_KIND = 0x123C
 CANCELLED = 0x2  # XFS_BLF_CANCEL
@@ -118,11 +120,10 @@ class ItemsOfBatch:
     __slots__ = ("_lengths", "_runs", "_volume", "_words", "cancels")
 
     def __init__(self, words: Words, begins: Integers, lengths: Words, volume: XfsVolume) -> None:
-        if not len(begins):
-            words, begins = np.zeros(_FORMAT_WORDS, np.uint32), begins[:0]
-        elif begins[-1] + _FORMAT_WORDS > len(words):
+        if len(begins) and begins[-1] + _FORMAT_WORDS > len(words):
             words = np.append(words, np.zeros(_FORMAT_WORDS, np.uint32))
-        self._words: Words = sliding_window_view(words, _FORMAT_WORDS)[begins]
+        every = np.ndarray((max(0, len(words) - _FORMAT_WORDS + 1), _FORMAT_WORDS), words.dtype, words, strides=(4, 4))
+        self._words: Words = every[begins]
         self._lengths, self._volume = lengths, volume
         self._runs: tuple[NamedRuns, Mask, Mask] | None = None
         head = self._words[:, 0] & 0xFFFF
@@ -162,9 +163,7 @@ class SharedRuns:
         return alone
 
 
-def runs_of_formats(
-    words: Words, begins: Integers, lengths: Words, volume: XfsVolume
-) -> tuple[NamedRuns, Mask, Mask]:
+def runs_of_formats(words: Words, begins: Integers, lengths: Words, volume: XfsVolume) -> tuple[NamedRuns, Mask, Mask]:
     """As ``_runs_of``, of all formats that begin at these words and have these lengths, little-endian: the run of each; whether
     it names one; and whether that is cancelled."""
     head = words.take(begins)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from pydbt.core.transactions.transaction import (
-    NOTHING_NAMED,
     JournalTransaction,
     TransactionState,
 )
@@ -55,14 +54,14 @@ class _Checkpoint:
     first_lsn: int  # of what it consists of: its start, or an earlier record that ended no checkpoint
     sectors: int
     items: LoggedItems
-    header: bytearray = field(default_factory=bytearray)
-    format: bytearray = field(default_factory=bytearray)  # the first bytes of the first region of the item
+    header: bytes = b""
+    format: bytes = b""  # the first bytes of the first region of the item
     regions_left: int = 0
     in_format: bool = False
     damage: str = ""
 
 
-_REGIONS = {order: struct.Struct(f"{order}H") for order in "<>"}
+_MAGIC = {order: struct.pack(f"{order}I", TRANSACTION_MAGIC) for order in "<>"}
 
 
 @dataclass(slots=True)
@@ -124,7 +123,8 @@ class XfsLog:
         """A write of ``data`` at ``offset_bytes`` of the log: the checkpoints that are complete or abandoned by it."""
         ended: list[JournalTransaction] = []
         self._unread_bytes += len(data)
-        for record in self._records.written(offset_bytes, data):
+        whole = self._records.at_once(offset_bytes, data)
+        for record in (whole,) if whole is not None else self._records.written(offset_bytes, data):
             self._why = record.problem or _NO_RECORD
             if not record.problem:
                 self._unread_bytes = 0
@@ -143,9 +143,7 @@ class XfsLog:
                 ended += self._take_in_order()
         return ended
 
-    def records_written(
-        self, records: WholeRecords, place: int, begin_bytes: int = 0
-    ) -> tuple[int, EndedInBatch]:
+    def records_written(self, records: WholeRecords, place: int, begin_bytes: int = 0) -> tuple[int, EndedInBatch]:
         """Whole records of a batch from a place on, as far as the quick way understands them: the place behind the last of
         them, and the transactions that ended. What stands there has to be ``written`` where the place is the same.
 
@@ -178,9 +176,7 @@ class XfsLog:
         """Whether the start of one of these checkpoints ends one that is open."""
         return len(self._open) >= _MAX_OPEN or not self._open.keys().isdisjoint(numbers)
 
-    def _checkpoints(
-        self, records: WholeRecords, place: int, end: int, begin_bytes: int, ended: EndedInBatch
-    ) -> None:
+    def _checkpoints(self, records: WholeRecords, place: int, end: int, begin_bytes: int, ended: EndedInBatch) -> None:
         """Checkpoints that lie in one record each, and follow one another."""
         found, runs = records.transactions(place, end, begin_bytes)
         behind, self._told_behind = self._told_behind, int(records.behind[end - 1])
@@ -287,7 +283,7 @@ class XfsLog:
                     place = found.places[first]
                     self._region(one, data[place : place + found.lengths[first]], flags, record.order)
                 else:
-                    self._regions(one, data, record.order, found, first, end)
+                    self._regions(one, record, found, first, end)
         if found.cut_off:
             ended += self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")
         return ended
@@ -327,23 +323,22 @@ class XfsLog:
         )  # fmt: skip
         return ended
 
-    def _regions(
-        self, one: _Checkpoint, data: memoryview, order: str, found: Operations, first: int, end: int
-    ) -> None:
+    def _regions(self, one: _Checkpoint, record: XfsRecord, found: Operations, first: int, end: int) -> None:
         """Regions of one checkpoint, each from its beginning on."""
-        places, lengths = found.places, found.lengths
+        data, order, places, lengths = record.data, record.order, found.places, found.lengths
         while first < end and len(one.header) < TRANSACTION_HEADER_BYTES:
-            self._region(one, data[places[first] : places[first] + lengths[first]], 0, order)
+            place = places[first]
+            self._region(one, data[place : place + min(lengths[first], TRANSACTION_HEADER_BYTES)], 0, order)
             first += 1
         if first == end:
             return
         self._end_region(one, order)
         at = first + one.regions_left
         while at < end:
-            place = places[at]
-            content = bytes(data[place : place + min(lengths[at], FORMAT_BYTES)])
+            place, length = places[at], lengths[at]
+            content = bytes(data[place : place + (length if length < FORMAT_BYTES else FORMAT_BYTES)])
             if at == end - 1:  # it may be continued
-                one.format, one.in_format, at = bytearray(content), True, end
+                one.format, one.in_format, at = content, True, end
                 break
             at += self._item(one, content, order) or 1
         one.regions_left = max(0, at - end)
@@ -356,17 +351,16 @@ class XfsLog:
                 one.in_format = one.regions_left == 0
                 one.regions_left = max(0, one.regions_left - 1)
         if len(one.header) < TRANSACTION_HEADER_BYTES:
-            one.header += region[: TRANSACTION_HEADER_BYTES - len(one.header)]
-            magic = struct.pack(f"{order}I", TRANSACTION_MAGIC)
-            if len(one.header) == TRANSACTION_HEADER_BYTES and one.header[:4] != magic:
+            one.header += bytes(region[: TRANSACTION_HEADER_BYTES - len(one.header)])
+            if len(one.header) == TRANSACTION_HEADER_BYTES and one.header[:4] != _MAGIC[order]:
                 one.damage = "it does not begin with the header of a transaction"
         elif one.in_format:
-            one.format += region[: FORMAT_BYTES - len(one.format)]
+            one.format += bytes(region[: FORMAT_BYTES - len(one.format)])
 
     def _end_region(self, one: _Checkpoint, order: str) -> None:
         """The first region of an item is complete, if that was it."""
         if one.in_format:
-            content, one.format, one.in_format = bytes(one.format), bytearray(), False
+            content, one.format, one.in_format = one.format, b"", False
             regions = self._item(one, content, order)
             if regions:
                 one.regions_left = regions - 1
@@ -377,12 +371,12 @@ class XfsLog:
         if len(content) < 4:
             one.damage = "an item of it is cut off"
             return 0
-        (regions,) = _REGIONS[order].unpack_from(content, 2)
+        regions = content[2] | content[3] << 8 if order == "<" else content[2] << 8 | content[3]
         if regions == 0:
             one.damage = "an item of it has no regions"
             return 0
         one.items.add(order, content)
-        return int(regions)
+        return regions
 
     def _abandon(self, reason: str) -> list[JournalTransaction]:
         ended = []

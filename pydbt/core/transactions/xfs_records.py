@@ -10,9 +10,11 @@ Sources: fs/xfs/libxfs/xfs_log_format.h, fs/xfs/xfs_log_recover.c and xfs_log.c 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import crc32c as library
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +23,7 @@ from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 
 RECORD_MAGIC = 0xFEEDBABE
 _HEADER = struct.Struct(">IIIIQQ4sII")
+_ALL = struct.Struct(">IIIIQQ4sII256xI16sI")
 CYCLES_OFFSET = 44
 FORMAT_OFFSET, UUID_OFFSET, SIZE_OFFSET = 300, 304, 320
 SUM_OFFSET = 32
@@ -31,6 +34,9 @@ HEADER_COVERS_BYTES = 32 * KIB
 MAX_RECORD_BYTES = 256 * KIB
 _OLD_RECORD_BYTES = 32 * KIB
 _FORMATS = {1: "<", 2: ">"}
+_NATIVE = 1 if sys.byteorder == "little" else 0
+_NO_SUM = bytes(4)
+_SECTOR_WORDS, _CYCLES_WORD = SECTOR_BYTES // 4, CYCLES_OFFSET // 4
 _MAX_KEPT_BYTES = 5 * MIB // 2  # the kernel has 8 buffers of 256 KiB at most; each has its headers
 _MAX_KEPT = 16
 _ALL_ONES = 0xFFFFFFFF
@@ -49,7 +55,7 @@ class XfsRecord:
     sector_count: int
     operations: int
     order: str
-    data: bytearray
+    data: bytes | bytearray
     problem: str = ""
 
 
@@ -88,6 +94,36 @@ class XfsRecords:
             position = header
             if header < count:
                 self._begin(sector + header, content[header * SECTOR_BYTES : (header + 1) * SECTOR_BYTES])
+
+    def at_once(self, offset_bytes: int, data: Buffer) -> XfsRecord | None:
+        """The record that this write is, if it is a whole one with one header in which everything is right, and nothing else.
+        None for what has to be ``written``."""
+        size, (sector, within) = len(data), divmod(offset_bytes, SECTOR_BYTES)
+        if within or size % SECTOR_BYTES or size <= SECTOR_BYTES:
+            return None
+        view = memoryview(data).cast("B")
+        magic, cycle, version, length, lsn, tail, wanted, _, operations, kind, uuid, buffer_bytes = _ALL.unpack_from(
+            view
+        )
+        usual = magic == RECORD_MAGIC != cycle and version in (2, 3) and kind == _NATIVE and uuid == self._uuid
+        if not usual or lsn != cycle << 32 | sector or not length == size - SECTOR_BYTES <= HEADER_COVERS_BYTES:
+            return None
+        count = size // SECTOR_BYTES
+        if buffer_bytes > HEADER_COVERS_BYTES or sector + count > self._sectors:
+            return None
+        words = view.cast("I")
+        if words[_SECTOR_WORDS::_SECTOR_WORDS].tolist() != [words[1]] * (count - 1):
+            return None
+        if self._partial and self.is_awaited(sector, count):
+            return None
+        if wanted != _NO_SUM:
+            total = library.crc32c(_NO_SUM, library.crc32c(view[:SUM_OFFSET]))
+            total = library.crc32c(view[SUM_OFFSET + len(_NO_SUM) : HEADER_SUMMED_BYTES], total)
+            if library.crc32c(view[SECTOR_BYTES:], total).to_bytes(4, "little") != wanted:
+                return None
+        content = bytearray(view[SECTOR_BYTES:])
+        memoryview(content).cast("I")[::_SECTOR_WORDS] = words[_CYCLES_WORD : _CYCLES_WORD + count - 1]
+        return XfsRecord(lsn, tail, count, operations, "<", bytes(content))
 
     def is_awaited(self, sector: int, count: int) -> bool:
         """Whether one of these sectors is of a record of which a part has come."""

@@ -47,7 +47,9 @@ class Shapes:
         """That of records of this kind, if one is known."""
         return self._known.get(kind)
 
-    def learn(self, kind: int, words: Words, begin: int, operations: Integers, formats: Integers, lengths: Words) -> None:
+    def learn(
+        self, kind: int, words: Words, begin: int, operations: Integers, formats: Integers, lengths: Words
+    ) -> None:
         """That of one whole checkpoint: its operations, and the formats of its items with their lengths, in words of what it
         lies in, where its data begins at ``begin``."""
         if len(operations) > _MAX_WORDS:

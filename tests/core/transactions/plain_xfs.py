@@ -184,6 +184,7 @@ class PlainXfsRecords:
                 return True
         return False
 
+
 _OPERATION = struct.Struct(">IIBB2x")
 _START, _COMMIT, _CONTINUED, _UNMOUNT = 0x01, 0x02, 0x08, 0x20
 _TRANSACTION_MAGIC = 0x5452414E

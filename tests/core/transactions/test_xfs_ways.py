@@ -178,29 +178,29 @@ def test_random_logs_are_told_as_by_a_plain_reading(seed: int) -> None:
 def test_records_of_all_lengths_are_told_as_by_a_plain_reading(order: str, size_bytes: int) -> None:
     built = XfsBuilder(log_sectors=16384, size_bytes=size_bytes, order=order)
     both = BothWays(built)
-    for count in (1, 60, size_bytes // 512, 2, 60, 60):
+    for count in (1, 60, size_bytes // 512, 2, 60, 60, *[1] * 20):
         big = [[built.buffer(800, 8)[0], bytes(400)] for _ in range(count)]
         built.write(built.record(built.checkpoint(count, *big)))
-    assert len(both.take(list(built.writes), whole=True)) == 6
+    assert len(both.take(list(built.writes), whole=True)) == 26
 
 
 def test_checkpoints_of_one_shape_are_recognized_and_those_that_differ_in_one_word_are_not() -> None:
     built = XfsBuilder()
-    for tid in range(40):
-        shape = [built.buffer(8 * tid, 8), built.inode(64, 32), built.buffer(16, 8, flags=2 * (tid == 37))]
+    for tid in range(100):
+        shape = [built.buffer(8 * tid, 8), built.inode(64, 32), built.buffer(16, 8, flags=2 * (tid == 30))]
         operations = built.checkpoint(tid + 1000, *shape)
-        if tid == 30:  # as long, with another number of regions in one item
+        if tid == 50:  # as long, with another number of regions in one item
             operations[2] = (operations[2][0], 0, built.buffer(8, 8, regions=3)[0])
-        if tid == 31:  # of two checkpoints
+        if tid == 65:  # of two checkpoints
             operations[4] = (5, 0, operations[4][2])
-        if tid == 32:  # with a flag that no whole checkpoint has
+        if tid == 66:  # with a flag that no whole checkpoint has
             operations[-1] = (operations[-1][0], 0, b"")
-        if tid == 33:  # not a transaction
+        if tid == 85:  # not a transaction
             operations[1] = (operations[1][0], 0, bytes(16))
         built.write(built.record(operations))
     both = BothWays(built)
-    found = [state for first in range(0, 40, 4) for state in both.take(list(built.writes[first : first + 4]), True)]
-    assert [one.transaction.state for one in found].count("committed") == 38
+    found = [one for first in range(0, 100, 20) for one in both.take(list(built.writes[first : first + 20]), True)]
+    assert [one.transaction.state for one in found].count("committed") == 98
 
 
 class Counted(WholeRecords):
@@ -217,12 +217,12 @@ def test_the_operations_of_a_shape_that_is_known_are_not_looked_for_again(monkey
     built, found = XfsBuilder(), 0
     both = BothWays(built)
     for batch in range(5):
-        for tid in range(8):
+        for tid in range(20):
             shape = [built.buffer(8 * tid, 8)] * (1 + tid % 2)
             built.write(built.record(built.checkpoint(100 * batch + tid, *shape)))
         found += len(both.take(list(built.writes), whole=True))
         built.writes.clear()
-    assert found == 40 and Counted.looked_through == 1
+    assert found == 100 and Counted.looked_through == 1
 
 
 def test_a_write_that_lies_in_part_outside_of_the_log_is_read_the_other_way() -> None:
@@ -237,7 +237,7 @@ def test_a_write_that_lies_in_part_outside_of_the_log_is_read_the_other_way() ->
 
 def test_runs_that_many_share_are_kept_alone() -> None:
     built = XfsBuilder()
-    for tid in range(4):
+    for tid in range(20):
         built.write(built.record(built.checkpoint(tid, built.buffer(8 * tid, 8), built.buffer(9, 8, flags=2))))
     found = BothWays(built).take(list(built.writes), whole=True)
     for tid, one in enumerate(found):
