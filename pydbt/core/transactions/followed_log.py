@@ -6,9 +6,10 @@ raises, whatever is written: a log that cannot be followed has a ``problem``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
+from typing import cast
 
 import numpy as np
 
@@ -177,9 +178,9 @@ class FollowedLog:
         runs: Sequence[LogRuns | None],
     ) -> list[EndedTransaction]:
         first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(at)
-        known: Iterable[LogRuns] = (
-            [one or self._runs(of) for one, of in zip(runs, transactions, strict=True)] if None in runs else runs
-        )
+        if None in runs:
+            runs = [one or self._runs(of) for one, of in zip(runs, transactions, strict=True)]
+        known = cast(Sequence[LogRuns], runs)
         return list(map(EndedTransaction, places.take(at).tolist(), transactions, known, count(first)))
 
     def _plain(

@@ -89,8 +89,9 @@ class WholeRecords:
         self, volume: XfsVolume, firsts: Integers, counts: Integers, writes: Sequence[Buffer], kept: KeptForBatches
     ) -> None:
         self._volume, self.firsts, self.counts = volume, firsts, counts
-        size, at = int(counts.sum()) * SECTOR_BYTES, 0
-        self._content = content = memoryview(kept.room if size <= len(kept.room) else bytearray(size))[:size]
+        length_bytes, at = int(counts.sum()) * SECTOR_BYTES, 0
+        room = kept.room if length_bytes <= len(kept.room) else bytearray(length_bytes)
+        self._content = content = memoryview(room)[:length_bytes]
         for write in writes:
             end = at + len(write)
             content[at:end] = write
@@ -120,6 +121,8 @@ class WholeRecords:
         self._put_back()
         self._follow()
         self._begins = (self._starts + self._headers) * _SECTOR_WORDS  # of the data, in words
+        self.is_checkpoint = good
+        self._known: Mask | None = None  # of which records it is known where their operations are
         if not self._recognize(kept.shapes):
             self._find_operations()
             self._find_checkpoints(kept.shapes)
@@ -196,7 +199,6 @@ class WholeRecords:
             if shape is None or not shape.fits(self._words, self._begins[rows]).all():
                 return False
             found.append((rows, shape))
-        self.is_checkpoint, self._known = self.good, None
         if len(found) == 1 and len(good) == len(kinds):
             count, formats = len(good), found[0][1].formats
             begins = (self._begins[:, None] + formats).reshape(-1)
@@ -256,7 +258,6 @@ class WholeRecords:
         self._firsts_of = self._ends_of - self._counts
         self._lengths_of = lengths = words.take(at + 1).byteswap()
         self._flags = words.take(at + 2) >> 8 & 0xFF
-        self._known: Mask | None
         self._known = known = self.good & (self._counts == self._operation_counts) & (self._counts > 0)
         if not len(at):
             return
@@ -292,7 +293,7 @@ class WholeRecords:
         first, last = self._firsts_of, self._ends_of - 1
         assert self._known is not None
         whole = self._known & (self._counts > 2)
-        self.is_checkpoint: Mask = whole
+        self.is_checkpoint = whole
         if not whole.any():
             self._keep_items(at[:0], self._lengths_of[:0], np.zeros(len(whole), np.int64))
             return

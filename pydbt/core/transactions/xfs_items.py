@@ -134,8 +134,8 @@ class ItemsOfBatch:
         if self._runs is None:
             begins = np.arange(len(self._words)) * _FORMAT_WORDS
             self._runs = runs_of_formats(self._words.reshape(-1), begins, self._lengths, self._volume)
-        runs, names, cancels = (column[first:end] for column in self._runs)
-        chosen: NamedRuns = runs[names & (cancels if revoked else ~cancels)]
+        runs, names, cancels = self._runs
+        chosen: NamedRuns = runs[first:end][names[first:end] & (cancels[first:end] == revoked)]
         return chosen
 
 
