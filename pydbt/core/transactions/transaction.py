@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 NamedRuns = NDArray[np.int64]
 """Runs of the volume that a transaction names: one row (offset, length) in bytes per run."""
 
+Words = NDArray[np.uint32]
+"""Of 32 bits, as they stand in a log or in the other order."""
+
 _MAX_NAMED_RUNS = 32_768  # 512 KiB; a quarter of a journal of 512 MiB, and few transactions are above 1,000 blocks
 _PARTS_AT_ONCE = 256
 _HEADER_BYTES, _TAG_BYTES = (

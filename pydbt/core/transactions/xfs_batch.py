@@ -18,13 +18,13 @@ from pydbt.core.transactions.transaction import (
     NOTHING_NAMED,
     JournalTransaction,
     TransactionState,
+    Words,
 )
 from pydbt.core.transactions.xfs_items import (
     FIRST_KIND,
     LAST_KIND,
     ItemsOfBatch,
     SharedRuns,
-    Words,
 )
 from pydbt.core.transactions.xfs_operations import (
     COMMIT,
@@ -43,7 +43,8 @@ from pydbt.core.transactions.xfs_records import (
     FORMAT_OFFSET,
     HEADER_COVERS_BYTES,
     HEADER_SUMMED_BYTES,
-    MAX_RECORD_BYTES,
+    LITTLE_ENDIAN,
+    MAX_XFS_RECORD_BYTES,
     MORE_CYCLES_OFFSET,
     MORE_SUMMED_BYTES,
     RECORD_MAGIC,
@@ -66,7 +67,6 @@ _COLUMNS = np.array(
 )
 _SUM_WORD = SUM_OFFSET // _WORD
 _CYCLES_WORD, _MORE_CYCLES_WORD = CYCLES_OFFSET // _WORD, MORE_CYCLES_OFFSET // _WORD
-_LITTLE_ENDIAN = 1  # XLOG_FMT_LINUX_LE
 _MARK_MASK = np.uint32(0xFFFF00FF)  # of the third word of an operation: all but its flags
 _KIND_SHIFT = 32
 _MAX_KINDS = 8  # of records in a batch
@@ -104,12 +104,12 @@ class WholeRecords:
             heads[:, :11].byteswap().astype(np.int64).T
         )
         self._lengths, self._operation_counts = length, count
-        size = np.where(size == 0, HEADER_COVERS_BYTES, np.minimum(size, MAX_RECORD_BYTES))
+        size = np.where(size == 0, HEADER_COVERS_BYTES, np.minimum(size, MAX_XFS_RECORD_BYTES))
         self._headers = -(-size // HEADER_COVERS_BYTES)
         self.lsns = high << 32 | low
         self.tails = tail_high << 32 | tail_low
         good = (magic == RECORD_MAGIC) & (high == cycle) & (low == firsts) & (cycle != RECORD_MAGIC)
-        good &= ((version == 2) | (version == 3)) & (order == _LITTLE_ENDIAN)
+        good &= ((version == 2) | (version == 3)) & (order == LITTLE_ENDIAN)
         good &= (length > 0) & (length % SECTOR_BYTES == 0) & (length <= self._headers * HEADER_COVERS_BYTES)
         good &= self._headers + length // SECTOR_BYTES == counts
         good &= (heads[:, 11:] == np.frombuffer(volume.uuid, "<u4")).all(axis=1)

@@ -11,10 +11,9 @@ import struct
 from collections.abc import Iterable, Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pydbt.core.blocks.runs import Integers, Mask
-from pydbt.core.transactions.transaction import NOTHING_NAMED, NamedRuns, RunsOfTransaction
+from pydbt.core.transactions.transaction import NOTHING_NAMED, NamedRuns, RunsOfTransaction, Words
 from pydbt.core.transactions.xfs_volume import XfsVolume
 from pydbt.core.units import SECTOR_BYTES
 
@@ -31,8 +30,6 @@ _INODE_32_BYTES = 52
 _MAX_SECTOR = 1 << 53
 _MAX_COUNT = 1 << 31  # of the formats that have it in 32 bits, signed
 _MAX_KEPT = 2_048  # formats of one checkpoint, 250 KiB; of most checkpoints that is all
-
-Words = NDArray[np.uint32]
 
 
 def _by_kind(others: int, of: dict[int, int]) -> Integers:

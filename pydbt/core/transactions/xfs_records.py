@@ -10,7 +10,6 @@ Sources: fs/xfs/libxfs/xfs_log_format.h, fs/xfs/xfs_log_recover.c and xfs_log.c 
 from __future__ import annotations
 
 import struct
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -31,10 +30,10 @@ HEADER_SUMMED_BYTES, _HEADER_SUMMED_BYTES_I386 = 328, 324
 MORE_CYCLES_OFFSET, MORE_SUMMED_BYTES = 4, 260
 CYCLES_PER_HEADER = 64
 HEADER_COVERS_BYTES = 32 * KIB
-MAX_RECORD_BYTES = 256 * KIB
+MAX_XFS_RECORD_BYTES = 256 * KIB
 _OLD_RECORD_BYTES = 32 * KIB
-_FORMATS = {1: "<", 2: ">"}
-_NATIVE = 1 if sys.byteorder == "little" else 0
+LITTLE_ENDIAN = 1  # XLOG_FMT_LINUX_LE
+_FORMATS = {LITTLE_ENDIAN: "<", 2: ">"}
 _NO_SUM = bytes(4)
 _SECTOR_WORDS, _CYCLES_WORD = SECTOR_BYTES // 4, CYCLES_OFFSET // 4
 _MAX_KEPT_BYTES = 5 * MIB // 2  # the kernel has 8 buffers of 256 KiB at most; each has its headers
@@ -105,7 +104,7 @@ class XfsRecords:
         magic, cycle, version, length, lsn, tail, wanted, _, operations, kind, uuid, buffer_bytes = _ALL.unpack_from(
             view
         )
-        usual = magic == RECORD_MAGIC != cycle and version in (2, 3) and kind == _NATIVE and uuid == self._uuid
+        usual = magic == RECORD_MAGIC != cycle and version in (2, 3) and kind == LITTLE_ENDIAN and uuid == self._uuid
         if not usual or lsn != cycle << 32 | sector or not length == size - SECTOR_BYTES <= HEADER_COVERS_BYTES:
             return None
         count = size // SECTOR_BYTES
@@ -145,9 +144,9 @@ class XfsRecords:
         _, cycle, version, length, lsn, *_ = _HEADER.unpack_from(header)
         (size,) = struct.unpack_from(">I", header, SIZE_OFFSET)
         wide = version & 2
-        size = min(size, MAX_RECORD_BYTES) if wide and size else _OLD_RECORD_BYTES
+        size = min(size, MAX_XFS_RECORD_BYTES) if wide and size else _OLD_RECORD_BYTES
         # A header of the file system's own, of this place. Recovery writes headers without data behind the log's head.
-        if lsn != cycle << 32 | sector or not 0 < length <= MAX_RECORD_BYTES or version not in (1, 2, 3):
+        if lsn != cycle << 32 | sector or not 0 < length <= MAX_XFS_RECORD_BYTES or version not in (1, 2, 3):
             return
         if bytes(header[UUID_OFFSET : UUID_OFFSET + 16]) != self._uuid:
             return

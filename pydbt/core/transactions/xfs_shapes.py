@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pydbt.core.blocks.runs import Integers, Mask
-from pydbt.core.transactions.xfs_items import Words
+from pydbt.core.transactions.transaction import Words
 from pydbt.core.transactions.xfs_operations import OPERATION_WORDS
 
 _MAX_KNOWN = 64
