@@ -46,7 +46,8 @@ class Source:
         self.folder, self.source, self.primary_options = folder, source, tuple(options)
         self.size_bytes = source.size_sectors * SECTOR_BYTES
         self.primary_state, self.primary_log = folder / "primary", folder / "primary.log"
-        self.tree, self.prefix = ROOT, tuple[str, ...]()  # where its program is, and by what it is started
+        self.tree = ROOT  # where its program is
+        self.prefix: Sequence[str] = ()  # of its command line
         self._primary: Controller | None = None
 
     @property
@@ -99,13 +100,13 @@ class Replica:
         options: Sequence[object] = (),
     ) -> None:
         self.target, self.state, self.log, self.size_bytes, self.wire = target, state, log, size_bytes, wire
-        self.prefix: Sequence[str] = ()
         self.options: tuple[object, ...] = (*options, *proof("replica", wire, plain, options))
         if wire is not None or plain:
             self.address = f"{wire.far_address if wire else '127.0.0.1'}:{free_port()}"
         else:
             self.address = socket_address()
-        self.tree, self.prefix = ROOT, tuple[str, ...]()  # where its program is, and by what it is started
+        self.tree = ROOT  # where its program is
+        self.prefix: Sequence[str] = ()  # of its command line
         self._process: Controller | None = None
 
     @property

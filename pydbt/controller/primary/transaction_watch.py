@@ -212,9 +212,9 @@ class TransactionWatch:
         if not ended and not lost:
             return
         now = time.monotonic()
-        for one in ended:
+        for one in ended[-KEPT:]:
             self._recent.append(_known(one.transaction, one.ordinal, now, sum(length for _, length in one.runs)))
-            self._committed += one.transaction.state is TransactionState.COMMITTED
+        self._committed += sum(one.transaction.state is TransactionState.COMMITTED for one in ended)
         for transaction in lost:
             self._recent.append(_known(transaction, self._next_ordinal, now, 0))
             self._next_ordinal += 1
@@ -304,12 +304,11 @@ def followed_transactions(reader: DirectReader, size_bytes: int, *, with_data: b
 
 
 def _known(transaction: JournalTransaction, ordinal: int, now: float, length_bytes: int) -> KnownTransaction:
-    named = transaction.named_parts
+    named: NamedParts = transaction.named_parts.kept()
     count = named.count
     if count > _MAX_NAMED:
         first = RunsOfTransaction()
-        for run in transaction.named[:KEPT_RUNS].tolist():
-            first.add_run(*run)
+        first.add_runs(named.together()[:KEPT_RUNS])
         named = first
     return KnownTransaction(
         ordinal,

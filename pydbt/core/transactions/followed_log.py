@@ -6,9 +6,10 @@ raises, whatever is written: a log that cannot be followed has a ``problem``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, pairwise
+from typing import cast
 
 import numpy as np
 
@@ -19,12 +20,17 @@ from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.log_place import LogPlace
 from pydbt.core.transactions.transaction import JournalTransaction
 from pydbt.core.transactions.whole_transactions import EndedAt
+from pydbt.core.transactions.xfs_batch import KeptForBatches, LogRuns, WholeRecords
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
 _AT_ONCE = 2048
 """Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
+_SECTORS_AT_ONCE = 2048
+"""Of records of XFS: arrays that are made for them take three times as much room."""
+_WORTH_AT_ONCE = 16
+"""Records of XFS: of fewer one after the other is as quick."""
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
@@ -68,6 +74,7 @@ class FollowedLog:
         goes_on = self.goes_on = before is not None and before._leads_to(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
+        self._kept = KeptForBatches(_SECTORS_AT_ONCE * SECTOR_BYTES if place.file_system == "xfs" else 0)
         self._layouts_before = self._parser.layouts
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
@@ -135,8 +142,11 @@ class FollowedLog:
         touching = records.take(places)  # as ``records[places]``, which copies structures field by field
         carries = (touching["data"] != 0) & (touching["flags"] & RecordFlag.NO_PAYLOAD == 0)
         carries &= touching["op"] == Operation.WRITE
-        if carries.all() and (ended := self._plain(touching, places, regions, payload)) is not None:
-            return ended
+        if carries.all() and not self.unseen:
+            is_xfs = isinstance(self._parser, XfsLog)
+            quick = self._records if is_xfs and len(places) >= _WORTH_AT_ONCE else self._plain
+            if (ended := quick(touching, places, regions, payload)) is not None:
+                return ended
         pieces = iter(payload(touching.compress(carries)))
         ended = []
         columns = (touching["sector"], touching["sectors"], carries, places, regions)
@@ -157,11 +167,21 @@ class FollowedLog:
         """As ``_ended`` of each, all in one step."""
         if not found:
             return []
-        first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(found)
         at, transactions, runs = zip(*found, strict=True)
+        return self._ended_together(places, at, transactions, runs)
+
+    def _ended_together(
+        self,
+        places: Integers,
+        at: Sequence[int],
+        transactions: Sequence[JournalTransaction],
+        runs: Sequence[LogRuns | None],
+    ) -> list[EndedTransaction]:
+        first, self.next_ordinal = self.next_ordinal, self.next_ordinal + len(at)
         if None in runs:
-            runs = tuple(known or self._runs(one) for known, one in zip(runs, transactions, strict=True))
-        return list(map(EndedTransaction, places[list(at)].tolist(), transactions, runs, count(first)))
+            runs = [one or self._runs(of) for one, of in zip(runs, transactions, strict=True)]
+        known = cast(Sequence[LogRuns], runs)
+        return list(map(EndedTransaction, places.take(at).tolist(), transactions, known, count(first)))
 
     def _plain(
         self, touching: Records, places: Integers, regions: Integers, payload: Payload
@@ -173,7 +193,7 @@ class FollowedLog:
         """
         region = int(regions[0])
         first, stop, log_offset = self._regions[region]
-        if not isinstance(self._parser, Jbd2Log) or log_offset < 0 or self.unseen or (regions != region).any():
+        if not isinstance(self._parser, Jbd2Log) or log_offset < 0 or (regions != region).any():
             return None
         block_bytes, count = self._parser.plain_blocks
         if (
@@ -197,6 +217,48 @@ class FollowedLog:
         ended = self._ended_at(places, self._parser.blocks_written(indices, likely, blocks, begin_bytes))
         if blocks.missing:
             ended += [self._ended(int(places[-1]), one) for one in self._parser.lost(_NO_DATA)]
+        return ended
+
+    def _records(
+        self, touching: Records, places: Integers, regions: Integers, payload: Payload
+    ) -> list[EndedTransaction] | None:
+        """The quick way for what a log of XFS mostly is: whole records in one write each. None for writes beyond the log."""
+        parser, region = self._parser, int(regions[0])
+        first, stop, log_offset = self._regions[region]
+        sectors, counts = touching["sector"].astype(np.int64), touching["sectors"].astype(np.int64)
+        if not isinstance(parser, XfsLog) or log_offset or (regions != region).any() or sectors.min() < first:
+            return None
+        if (sectors + counts > stop).any():
+            return None
+        pieces = payload(touching)
+        lengths = (counts * SECTOR_BYTES).tolist()
+        if list(map(len, pieces)) == lengths:
+            writes: list[Buffer] = list(pieces)
+        else:
+            left = iter(pieces)
+            found = [_whole(left, length) for length in lengths]
+            writes = [one for one in found if one is not None]
+            if len(writes) < len(found):
+                return None
+        ended: list[EndedTransaction] = []
+        begin_bytes = first * SECTOR_BYTES
+        for low, high in pairwise(_near(counts)):
+            records = WholeRecords(
+                parser.volume, sectors[low:high] - first, counts[low:high], writes[low:high], self._kept
+            )
+            place, count = 0, high - low
+            while place < count:
+                behind, told = parser.records_written(records, place, begin_bytes)
+                if told.places:
+                    ended += self._ended_together(places[low:high], told.places, told.transactions, told.runs)
+                if behind == place:
+                    at, ordinal, layouts = low + place, self.next_ordinal, parser.layouts
+                    found_here = parser.written(int(sectors[at] - first) * SECTOR_BYTES, writes[at])
+                    ended += [self._ended(int(places[at]), one) for one in found_here]
+                    if parser.layouts != layouts:
+                        self.renewed_from = ordinal
+                    behind += 1
+                place = behind
         return ended
 
     def _touching(self, records: Records) -> tuple[Integers, Integers]:
@@ -262,6 +324,15 @@ def _cuts(places: Integers) -> list[int]:
             near = waited[(waited > cuts[-1]) & (waited <= cuts[-1] + _AT_ONCE)]
             cuts.append(int(near[1::2][-1]) if len(near) > 1 else cuts[-1] + _AT_ONCE)
     return [*cuts, count]
+
+
+def _near(counts: Integers) -> list[int]:
+    """Where to cut writes of these lengths in sectors, so that no part is above ``_SECTORS_AT_ONCE``, unless it is one write."""
+    ends, cuts = np.cumsum(counts), [0]
+    while cuts[-1] < len(counts):
+        before = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
+        cuts.append(max(cuts[-1] + 1, int(np.searchsorted(ends, before + _SECTORS_AT_ONCE, side="right"))))
+    return cuts
 
 
 def _part(data: Buffer, first: int, end: int) -> memoryview:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 NamedRuns = NDArray[np.int64]
 """Runs of the volume that a transaction names: one row (offset, length) in bytes per run."""
+
+Words = NDArray[np.uint32]
+"""Of 32 bits, as they stand in a log or in the other order."""
 
 _MAX_NAMED_RUNS = 32_768  # 512 KiB; a quarter of a journal of 512 MiB, and few transactions are above 1,000 blocks
 _PARTS_AT_ONCE = 256
@@ -105,6 +108,18 @@ class RunsOfTransaction:
         if len(self._runs) >= _MAX_LISTED:
             self._join_blocks()
 
+    def add_runs(self, runs: NamedRuns) -> None:
+        """As many runs as there are rows."""
+        room = _MAX_NAMED_RUNS - self._rows
+        self.whole = self.whole and len(runs) <= room
+        self._join_blocks()
+        self._parts.append(runs[:room].copy())
+        self._rows += len(self._parts[-1])
+
+    def kept(self) -> RunsOfTransaction:
+        """Of use for long: these have nothing in common with others."""
+        return self
+
     def _join_blocks(self) -> None:
         """Lists are quick to make and take four times the room of an array."""
         blocks, self._blocks, self._joined = self._blocks, [], self._rows
@@ -134,6 +149,10 @@ class RunsOfTags:
     def __init__(self, head: bytes, count: int, wide: bool, block_bytes: int) -> None:
         self._head, self.count, self._wide, self._block_bytes = head, count, wide, block_bytes
 
+    def kept(self) -> RunsOfTags:
+        """As that of others."""
+        return self
+
     def together(self) -> NamedRuns:
         """All of them, made anew at each call."""
         second = _HEADER_BYTES + _TAG_BYTES
@@ -145,7 +164,19 @@ class RunsOfTags:
         return runs_of_blocks(numbers.tolist(), self._block_bytes)
 
 
-NamedParts = RunsOfTransaction | RunsOfTags
+class NamedParts(Protocol):
+    """Runs that a transaction names. ``count``: how many; ``whole``: whether these are all of them."""
+
+    @property
+    def count(self) -> int: ...
+    @property
+    def whole(self) -> bool: ...
+    def together(self) -> NamedRuns:
+        """All of them in one."""
+
+    def kept(self) -> NamedParts:
+        """The same for who keeps them: without anything that they share with other transactions."""
+
 
 NOTHING_NAMED = RunsOfTransaction()
 """In the place of runs that never came. Nothing is added to it."""

@@ -33,7 +33,13 @@ from pydbt.core.transactions.jbd2_blocks import (
     WIDE,
     JournalSuperblock,
 )
-from pydbt.core.transactions.transaction import NOTHING_NAMED, JournalTransaction, RunsOfTags, TransactionState
+from pydbt.core.transactions.transaction import (
+    NOTHING_NAMED,
+    JournalTransaction,
+    RunsOfTags,
+    TransactionState,
+    Words,
+)
 
 NUMBERS = 1 << 32
 NO_TIME_BEFORE = 1 << 62
@@ -51,7 +57,6 @@ _FIRST_FLAGS_WORD, _FLAGS_WORD, _WORDS_PER_TAG = (
 )
 _TAIL = struct.Struct(">I")
 
-Words = npt.NDArray[np.uint32]
 EndedAt = tuple[int, JournalTransaction, tuple[tuple[int, int], ...] | None]
 """A transaction with the place of the block that ended it, and the runs (offset, length) of the volume that it consists of where
 they are known."""

@@ -13,32 +13,34 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from pydbt.core.transactions.transaction import (
-    NOTHING_NAMED,
     JournalTransaction,
-    RunsOfTransaction,
     TransactionState,
+)
+from pydbt.core.transactions.xfs_batch import WholeRecords
+from pydbt.core.transactions.xfs_items import FORMAT_BYTES, LoggedItems, RunsOfLoggedItems
+from pydbt.core.transactions.xfs_operations import (
+    COMMIT,
+    CONTINUED,
+    START,
+    TRANSACTION_HEADER_BYTES,
+    TRANSACTION_MAGIC,
+    UNMOUNT,
+    Operations,
+    operations_of,
 )
 from pydbt.core.transactions.xfs_records import XfsRecord, XfsRecords
 from pydbt.core.transactions.xfs_volume import XfsVolume
 from pydbt.core.units import SECTOR_BYTES, Buffer
 
-_OPERATION = struct.Struct(">IIBB2x")
-_START, _COMMIT, _CONTINUED, _UNMOUNT = 0x01, 0x02, 0x08, 0x20
-_TRANSACTION_MAGIC = 0x5452414E
-_HEADER_BYTES = 16  # struct xfs_trans_header
-_INODE, _BUFFER, _DQUOT, _NEW_INODES = 0x123B, 0x123C, 0x123D, 0x123F
-_CANCELLED = 0x2  # XFS_BLF_CANCEL
-_FORMAT_BYTES = 56  # struct xfs_inode_log_format, the longest of those that name blocks by what is read here
-_INODE_32_BYTES = 52
 _MAX_OPEN = 64  # the kernel has a few checkpoints at once
 _MAX_WAITING = 16  # the kernel has 8 buffers
 _MAX_WAITING_BYTES = 5 << 18
 _MAX_GAPS = 64
 _MAX_UNREAD_BYTES = 4 << 20  # twice what 8 buffers of 256 KiB have
 _NO_RECORD = "no record of this file system is whole in it"
-_MAX_SECTOR = 1 << 53
 _FIRST_LSN = 1 << 32  # XLOG_INIT_CYCLE, sector 0: mkfs writes it
 _MAX_APART_SECTORS = 8192  # twice what 8 buffers of 256 KiB have
 
@@ -51,13 +53,30 @@ class _Checkpoint:
     last_lsn: int
     first_lsn: int  # of what it consists of: its start, or an earlier record that ended no checkpoint
     sectors: int
-    header: bytearray = field(default_factory=bytearray)
-    format: bytearray = field(default_factory=bytearray)  # the first bytes of the first region of the item
+    items: LoggedItems
+    header: bytes = b""
+    format: bytes = b""  # the first bytes of the first region of the item
     regions_left: int = 0
     in_format: bool = False
-    named: RunsOfTransaction = field(default_factory=RunsOfTransaction)
-    revoked: RunsOfTransaction = NOTHING_NAMED
     damage: str = ""
+
+
+_MAGIC = {order: struct.pack(f"{order}I", TRANSACTION_MAGIC) for order in "<>"}
+
+
+@dataclass(slots=True)
+class EndedInBatch:
+    """Transactions, with the place of the write that ended each, and the runs (offset, length) of the volume that it consists
+    of where they are known."""
+
+    places: list[int] = field(default_factory=list)
+    transactions: list[JournalTransaction] = field(default_factory=list)
+    runs: list[tuple[tuple[int, int], ...] | None] = field(default_factory=list)
+
+    def add(self, place: int, one: JournalTransaction) -> None:
+        self.places.append(place)
+        self.transactions.append(one)
+        self.runs.append(None)
 
 
 class XfsLog:
@@ -75,7 +94,7 @@ class XfsLog:
         self.tail_lsn = 0
         self.unmounted = False
         self.gaps: list[int] = []
-        self._volume = volume
+        self.volume = volume
         self._sectors = volume.log_bytes // SECTOR_BYTES
         self._records = XfsRecords(volume.log_bytes, volume.uuid)
         self._unread_bytes, self._why = 0, _NO_RECORD
@@ -102,7 +121,8 @@ class XfsLog:
         """A write of ``data`` at ``offset_bytes`` of the log: the checkpoints that are complete or abandoned by it."""
         ended: list[JournalTransaction] = []
         self._unread_bytes += len(data)
-        for record in self._records.written(offset_bytes, data):
+        whole = self._records.at_once(offset_bytes, data)
+        for record in (whole,) if whole is not None else self._records.written(offset_bytes, data):
             self._why = record.problem or _NO_RECORD
             if not record.problem:
                 self._unread_bytes = 0
@@ -120,6 +140,53 @@ class XfsLog:
                 self._next = min(self._waiting)
                 ended += self._take_in_order()
         return ended
+
+    def records_written(self, records: WholeRecords, place: int, begin_bytes: int = 0) -> tuple[int, EndedInBatch]:
+        """Whole records of a batch from a place on, as far as the quick way understands them: the place behind the last of
+        them, and the transactions that ended. What stands there has to be ``written`` where the place is the same.
+
+        The log begins at ``begin_bytes`` of the volume.
+        """
+        ended = EndedInBatch()
+        if self._waiting or not records.good[place] or records.lsns[place] != self._next:
+            return place, ended
+        end = records.chain_end(place)
+        sector, count = int(records.firsts[place]), int(records.counts[place:end].sum())
+        if self._records.is_awaited(sector, count):
+            return place, ended
+        self._unread_bytes, self._why = 0, _NO_RECORD
+        while place < end:
+            stop = records.checkpoints_end(place, end)
+            if stop > place and not self._meets_open(records.numbers(place, stop)):
+                self.unmounted = False
+                self._checkpoints(records, place, stop, begin_bytes, ended)
+            else:
+                stop, record = place + 1, records.record(place)
+                self.tail_lsn, self.unmounted = record.tail_lsn, False
+                for one in self._take(record, records.operations(place)):
+                    ended.add(place, one)
+            place = stop
+        self.tail_lsn, self._newest = int(records.tails[end - 1]), int(records.lsns[end - 1])
+        self._next = int(records.behind[end - 1])
+        return end, ended
+
+    def _meets_open(self, numbers: list[int]) -> bool:
+        """Whether the start of one of these checkpoints ends one that is open."""
+        return len(self._open) >= _MAX_OPEN or not self._open.keys().isdisjoint(numbers)
+
+    def _checkpoints(self, records: WholeRecords, place: int, end: int, begin_bytes: int, ended: EndedInBatch) -> None:
+        """Checkpoints that lie in one record each, and follow one another."""
+        found, runs = records.transactions(place, end, begin_bytes)
+        behind, self._told_behind = self._told_behind, int(records.behind[end - 1])
+        first = found[0]
+        reached = self._reached_back(behind, first.number, first.number, first.block_count)
+        ended.places += range(place, end)
+        ended.runs += runs
+        if reached is not None:
+            lsn, sectors = reached
+            found[0] = first._replace(first_block=lsn & 0xFFFFFFFF, block_count=sectors)
+            ended.runs[-len(found)] = None
+        ended.transactions += found
 
     def _begins_again(self, record: XfsRecord) -> bool:
         """Log sequence numbers only rise in one log, also when xfs_repair empties it. Which of them is the first of all
@@ -192,46 +259,54 @@ class XfsLog:
         return (cycle + wraps) << 32 | sector
 
     # --- the operations of a record ---------------------------------------------------------------------------
-    def _take(self, record: XfsRecord) -> list[JournalTransaction]:
+    def _take(self, record: XfsRecord, operations: Operations | None = None) -> list[JournalTransaction]:
         ended: list[JournalTransaction] = []
-        data, position = memoryview(record.data), 0
-        for _ in range(min(record.operations, len(data) // _OPERATION.size)):
-            if position + _OPERATION.size > len(data):
-                return [*ended, *self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")]
-            number, length, _, flags = _OPERATION.unpack_from(data, position)
-            position += _OPERATION.size
-            region = data[position : position + length]
-            if len(region) < length:
-                return [*ended, *self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")]
-            position += length
-            if flags & _UNMOUNT:
+        data = memoryview(record.data)
+        found = operations_of(data, record.operations) if operations is None else operations
+        for first, end in pairwise(found.bounds):
+            flags, number = found.flags[first], found.numbers[first]
+            if flags & UNMOUNT:
                 self.unmounted = True
                 ended += self._abandon("the file system was unmounted")
-            elif flags & _START:
+            elif flags & START:
                 ended += self._start(number, record)
             elif number in self._open:
                 one = self._open[number]
                 if one.last_lsn != record.lsn:
                     one.last_lsn = record.lsn
                     one.sectors = self._distance(one.lsn, record.lsn) + record.sector_count
-                if flags & _COMMIT:
-                    self._end_region(one, record.order)
-                    del self._open[number]
-                    state = TransactionState.ABANDONED if one.damage else TransactionState.COMMITTED
-                    if not one.damage:
-                        self._reach_back(one, record)
-                    ended.append(self._ended(one, record.lsn, state))
+                if flags & COMMIT:
+                    ended.append(self._commit(number, record))
+                elif flags:
+                    place = found.places[first]
+                    self._region(one, data[place : place + found.lengths[first]], flags, record.order)
                 else:
-                    self._region(one, region, flags, record.order)
+                    self._regions(one, record, found, first, end)
+        if found.cut_off:
+            ended += self._abandon(f"record {name_of_lsn(record.lsn)} of the log is cut off")
         return ended
 
+    def _commit(self, number: int, record: XfsRecord) -> JournalTransaction:
+        one = self._open.pop(number)
+        self._end_region(one, record.order)
+        if one.damage:
+            return self._ended(one, record.lsn, TransactionState.ABANDONED)
+        self._reach_back(one, record)
+        return self._ended(one, record.lsn, TransactionState.COMMITTED)
+
     def _reach_back(self, one: _Checkpoint, record: XfsRecord) -> None:
-        """Recovery reaches a checkpoint only when all records before it have come to the disk, too: in a stream it needs those
-        behind the last record that ended one, which belong to none that is told."""
         behind, self._told_behind = self._told_behind, self._behind(record)
-        if self._follows_stream and behind is not None and behind < one.lsn:
-            one.first_lsn = behind
-            one.sectors = self._distance(behind, record.lsn) + record.sector_count
+        reached = self._reached_back(behind, one.lsn, record.lsn, record.sector_count)
+        if reached is not None:
+            one.first_lsn, one.sectors = reached
+
+    def _reached_back(self, behind: int | None, start: int, last: int, sector_count: int) -> tuple[int, int] | None:
+        """Recovery reaches a checkpoint only when all records before it have come to the disk, too: in a stream it needs those
+        behind the last record that ended one, which belong to none that is told. Where these begin, and how many sectors there
+        are from there on; None where there are none."""
+        if not self._follows_stream or behind is None or behind >= start:
+            return None
+        return behind, self._distance(behind, last) + sector_count
 
     def _start(self, number: int, record: XfsRecord) -> list[JournalTransaction]:
         ended: list[JournalTransaction] = []
@@ -241,62 +316,65 @@ class XfsLog:
         if before is not None:
             before.damage = "another one was started in its place"
             ended = [self._ended(before, before.last_lsn, TransactionState.ABANDONED)]
-        self._open[number] = _Checkpoint(record.lsn, record.lsn, record.lsn, record.sector_count)
+        self._open[number] = _Checkpoint(
+            record.lsn, record.lsn, record.lsn, record.sector_count, LoggedItems(self.volume)
+        )  # fmt: skip
         return ended
 
-    def _region(self, one: _Checkpoint, region: memoryview, flags: int, order: str) -> None:
-        """A region, or a part of one: ``_CONTINUED`` marks all parts but the first."""
-        if not flags & _CONTINUED:
+    def _regions(self, one: _Checkpoint, record: XfsRecord, found: Operations, first: int, end: int) -> None:
+        """Regions of one checkpoint, each from its beginning on."""
+        data, order, places, lengths = record.data, record.order, found.places, found.lengths
+        while first < end and len(one.header) < TRANSACTION_HEADER_BYTES:
+            place = places[first]
+            self._region(one, data[place : place + min(lengths[first], TRANSACTION_HEADER_BYTES)], 0, order)
+            first += 1
+        if first == end:
+            return
+        self._end_region(one, order)
+        at = first + one.regions_left
+        while at < end:
+            place, length = places[at], lengths[at]
+            content = bytes(data[place : place + (length if length < FORMAT_BYTES else FORMAT_BYTES)])
+            if at == end - 1:  # it may be continued
+                one.format, one.in_format, at = content, True, end
+                break
+            at += self._item(one, content, order) or 1
+        one.regions_left = max(0, at - end)
+
+    def _region(self, one: _Checkpoint, region: Buffer, flags: int, order: str) -> None:
+        """A region, or a part of one: ``CONTINUED`` marks all parts but the first."""
+        if not flags & CONTINUED:
             self._end_region(one, order)
-            if len(one.header) == _HEADER_BYTES:
+            if len(one.header) == TRANSACTION_HEADER_BYTES:
                 one.in_format = one.regions_left == 0
                 one.regions_left = max(0, one.regions_left - 1)
-        if len(one.header) < _HEADER_BYTES:
-            one.header += region[: _HEADER_BYTES - len(one.header)]
-            if len(one.header) == _HEADER_BYTES and one.header[:4] != struct.pack(f"{order}I", _TRANSACTION_MAGIC):
+        if len(one.header) < TRANSACTION_HEADER_BYTES:
+            one.header += bytes(region[: TRANSACTION_HEADER_BYTES - len(one.header)])
+            if len(one.header) == TRANSACTION_HEADER_BYTES and one.header[:4] != _MAGIC[order]:
                 one.damage = "it does not begin with the header of a transaction"
         elif one.in_format:
-            one.format += region[: _FORMAT_BYTES - len(one.format)]
+            one.format += bytes(region[: FORMAT_BYTES - len(one.format)])
 
     def _end_region(self, one: _Checkpoint, order: str) -> None:
-        """The first region of an item is complete: it tells how many follow, and which blocks the item changes."""
-        if not one.in_format:
-            return
-        content, one.format, one.in_format = bytes(one.format), bytearray(), False
+        """The first region of an item is complete, if that was it."""
+        if one.in_format:
+            content, one.format, one.in_format = one.format, b"", False
+            regions = self._item(one, content, order)
+            if regions:
+                one.regions_left = regions - 1
+
+    @staticmethod
+    def _item(one: _Checkpoint, content: bytes, order: str) -> int:
+        """An item with this format: how many regions it has; 0 where it is damaged."""
         if len(content) < 4:
             one.damage = "an item of it is cut off"
-            return
-        kind, regions = struct.unpack_from(f"{order}HH", content)
+            return 0
+        regions = content[2] | content[3] << 8 if order == "<" else content[2] << 8 | content[3]
         if regions == 0:
             one.damage = "an item of it has no regions"
-            return
-        one.regions_left = regions - 1
-        run, cancelled = self._run_of(kind, content, order)
-        if run is None:
-            return
-        if cancelled and one.revoked is NOTHING_NAMED:
-            one.revoked = RunsOfTransaction()
-        (one.revoked if cancelled else one.named).add_run(*run)
-
-    def _run_of(self, kind: int, content: bytes, order: str) -> tuple[tuple[int, int] | None, bool]:
-        """The run that an item changes, and whether it is cancelled by it; None for items that name no blocks."""
-        sector = length = -1
-        cancelled = False
-        if kind == _BUFFER and len(content) >= 16:
-            flags, length, sector = struct.unpack_from(f"{order}HHq", content, 4)
-            cancelled = bool(flags & _CANCELLED)
-        elif kind == _INODE and len(content) >= _INODE_32_BYTES:
-            place = 40 if len(content) == _FORMAT_BYTES else 36
-            sector, length = struct.unpack_from(f"{order}qi", content, place)
-        elif kind == _DQUOT and len(content) >= 20:
-            sector, length = struct.unpack_from(f"{order}qi", content, 8)
-        elif kind == _NEW_INODES and len(content) >= 24:
-            group, block, _, _, blocks = struct.unpack_from(">5I", content, 4)  # big-endian on every machine
-            per_block = self._volume.block_bytes // SECTOR_BYTES
-            sector, length = (group * self._volume.group_blocks + block) * per_block, blocks * per_block
-        if not 0 <= sector < _MAX_SECTOR or not 0 < length < _MAX_SECTOR:
-            return None, False
-        return (sector * SECTOR_BYTES, length * SECTOR_BYTES), cancelled
+            return 0
+        one.items.add(order, content)
+        return regions
 
     def _abandon(self, reason: str) -> list[JournalTransaction]:
         ended = []
@@ -310,7 +388,7 @@ class XfsLog:
     def _ended(one: _Checkpoint, lsn: int, state: TransactionState) -> JournalTransaction:
         return JournalTransaction(
             name_of_lsn(lsn), lsn, state, None, one.first_lsn & 0xFFFFFFFF, one.sectors, one.lsn,
-            one.named, one.revoked, one.damage,
+            RunsOfLoggedItems(one.items, revoked=False), RunsOfLoggedItems(one.items, revoked=True), one.damage,
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import crc32c as library
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,16 +22,20 @@ from pydbt.core.units import KIB, MIB, SECTOR_BYTES, Buffer
 
 RECORD_MAGIC = 0xFEEDBABE
 _HEADER = struct.Struct(">IIIIQQ4sII")
-_HEADER_CYCLES_OFFSET = 44
-_FORMAT_OFFSET, _UUID_OFFSET, _SIZE_OFFSET = 300, 304, 320
-_SUM_OFFSET = 32
-_HEADER_SUMMED_BYTES, _HEADER_SUMMED_BYTES_I386 = 328, 324
-_MORE_CYCLES_OFFSET, _MORE_SUMMED_BYTES = 4, 260
-_CYCLES_PER_HEADER = 64
-_HEADER_COVERS_BYTES = 32 * KIB
-_MAX_RECORD_BYTES = 256 * KIB
+_ALL = struct.Struct(">IIIIQQ4sII256xI16sI")
+CYCLES_OFFSET = 44
+FORMAT_OFFSET, UUID_OFFSET, SIZE_OFFSET = 300, 304, 320
+SUM_OFFSET = 32
+HEADER_SUMMED_BYTES, _HEADER_SUMMED_BYTES_I386 = 328, 324
+MORE_CYCLES_OFFSET, MORE_SUMMED_BYTES = 4, 260
+CYCLES_PER_HEADER = 64
+HEADER_COVERS_BYTES = 32 * KIB
+MAX_XFS_RECORD_BYTES = 256 * KIB
 _OLD_RECORD_BYTES = 32 * KIB
-_FORMATS = {1: "<", 2: ">"}
+LITTLE_ENDIAN = 1  # XLOG_FMT_LINUX_LE
+_FORMATS = {LITTLE_ENDIAN: "<", 2: ">"}
+_NO_SUM = bytes(4)
+_SECTOR_WORDS, _CYCLES_WORD = SECTOR_BYTES // 4, CYCLES_OFFSET // 4
 _MAX_KEPT_BYTES = 5 * MIB // 2  # the kernel has 8 buffers of 256 KiB at most; each has its headers
 _MAX_KEPT = 16
 _ALL_ONES = 0xFFFFFFFF
@@ -49,7 +54,7 @@ class XfsRecord:
     sector_count: int
     operations: int
     order: str
-    data: bytearray
+    data: bytes | bytearray
     problem: str = ""
 
 
@@ -89,6 +94,44 @@ class XfsRecords:
             if header < count:
                 self._begin(sector + header, content[header * SECTOR_BYTES : (header + 1) * SECTOR_BYTES])
 
+    def at_once(self, offset_bytes: int, data: Buffer) -> XfsRecord | None:
+        """The record that this write is, if it is a whole one with one header in which everything is right, and nothing else.
+        None for what has to be ``written``."""
+        size, (sector, within) = len(data), divmod(offset_bytes, SECTOR_BYTES)
+        if within or size % SECTOR_BYTES or size <= SECTOR_BYTES:
+            return None
+        view = memoryview(data).cast("B")
+        magic, cycle, version, length, lsn, tail, wanted, _, operations, kind, uuid, buffer_bytes = _ALL.unpack_from(
+            view
+        )
+        usual = magic == RECORD_MAGIC != cycle and version in (2, 3) and kind == LITTLE_ENDIAN and uuid == self._uuid
+        if not usual or lsn != cycle << 32 | sector or not length == size - SECTOR_BYTES <= HEADER_COVERS_BYTES:
+            return None
+        count = size // SECTOR_BYTES
+        if buffer_bytes > HEADER_COVERS_BYTES or sector + count > self._sectors:
+            return None
+        words = view.cast("I")
+        if words[_SECTOR_WORDS::_SECTOR_WORDS].tolist() != [words[1]] * (count - 1):
+            return None
+        if self._partial and self.is_awaited(sector, count):
+            return None
+        if wanted != _NO_SUM:
+            total = library.crc32c(_NO_SUM, library.crc32c(view[:SUM_OFFSET]))
+            total = library.crc32c(view[SUM_OFFSET + len(_NO_SUM) : HEADER_SUMMED_BYTES], total)
+            if library.crc32c(view[SECTOR_BYTES:], total).to_bytes(4, "little") != wanted:
+                return None
+        content = bytearray(view[SECTOR_BYTES:])
+        memoryview(content).cast("I")[::_SECTOR_WORDS] = words[_CYCLES_WORD : _CYCLES_WORD + count - 1]
+        return XfsRecord(lsn, tail, count, operations, "<", bytes(content))
+
+    def is_awaited(self, sector: int, count: int) -> bool:
+        """Whether one of these sectors is of a record of which a part has come."""
+        return any(
+            (sector - one.first_sector) % self._sectors < one.sector_count
+            or (one.first_sector - sector) % self._sectors < count
+            for one in self._partial
+        )
+
     def clear(self) -> None:
         """Writes are missing: what has come in part will not be whole."""
         self._partial.clear()
@@ -99,17 +142,17 @@ class XfsRecords:
             one for one in self._partial if (sector - one.first_sector) % self._sectors >= one.sector_count
         ]
         _, cycle, version, length, lsn, *_ = _HEADER.unpack_from(header)
-        (size,) = struct.unpack_from(">I", header, _SIZE_OFFSET)
+        (size,) = struct.unpack_from(">I", header, SIZE_OFFSET)
         wide = version & 2
-        size = min(size, _MAX_RECORD_BYTES) if wide and size else _OLD_RECORD_BYTES
+        size = min(size, MAX_XFS_RECORD_BYTES) if wide and size else _OLD_RECORD_BYTES
         # A header of the file system's own, of this place. Recovery writes headers without data behind the log's head.
-        if lsn != cycle << 32 | sector or not 0 < length <= _MAX_RECORD_BYTES or version not in (1, 2, 3):
+        if lsn != cycle << 32 | sector or not 0 < length <= MAX_XFS_RECORD_BYTES or version not in (1, 2, 3):
             return
-        if bytes(header[_UUID_OFFSET : _UUID_OFFSET + 16]) != self._uuid:
+        if bytes(header[UUID_OFFSET : UUID_OFFSET + 16]) != self._uuid:
             return
-        headers = -(-size // _HEADER_COVERS_BYTES) if wide else 1
+        headers = -(-size // HEADER_COVERS_BYTES) if wide else 1
         count = headers + -(-length // SECTOR_BYTES)
-        if length > headers * _HEADER_COVERS_BYTES or count > self._sectors:
+        if length > headers * HEADER_COVERS_BYTES or count > self._sectors:
             return
         kept_bytes = sum(len(one.content) for one in self._partial) + count * SECTOR_BYTES
         while self._partial and (len(self._partial) >= _MAX_KEPT or kept_bytes > _MAX_KEPT_BYTES):
@@ -140,7 +183,7 @@ class XfsRecords:
 
     def _whole(self, one: _Partial) -> XfsRecord:
         _, cycle, _, length, lsn, tail, wanted, _, operations = _HEADER.unpack_from(one.content)
-        (kind,) = struct.unpack_from(">I", one.content, _FORMAT_OFFSET)
+        (kind,) = struct.unpack_from(">I", one.content, FORMAT_OFFSET)
         problem = "" if kind in _FORMATS else "its byte order is unknown"
         if wanted != bytes(4) and not self._sum_is_right(one, wanted):
             problem = "its checksum is wrong"
@@ -157,9 +200,9 @@ class XfsRecords:
     @staticmethod
     def _kept_words(one: _Partial) -> NDArray[np.uint32]:
         """The first words of all sectors of data, out of the headers."""
-        parts = [np.frombuffer(one.content, ">u4", _CYCLES_PER_HEADER, _HEADER_CYCLES_OFFSET)]
+        parts = [np.frombuffer(one.content, ">u4", CYCLES_PER_HEADER, CYCLES_OFFSET)]
         parts += [
-            np.frombuffer(one.content, ">u4", _CYCLES_PER_HEADER, index * SECTOR_BYTES + _MORE_CYCLES_OFFSET)
+            np.frombuffer(one.content, ">u4", CYCLES_PER_HEADER, index * SECTOR_BYTES + MORE_CYCLES_OFFSET)
             for index in range(1, one.header_count)
         ]
         return np.concatenate(parts)
@@ -168,13 +211,13 @@ class XfsRecords:
     def _sum_is_right(one: _Partial, wanted: bytes) -> bool:
         """The header without its checksum, the parts in use of the other headers, then the data with the cycle numbers."""
         view = memoryview(one.content)
-        for summed in (_HEADER_SUMMED_BYTES, _HEADER_SUMMED_BYTES_I386):
+        for summed in (HEADER_SUMMED_BYTES, _HEADER_SUMMED_BYTES_I386):
             header = bytearray(view[:summed])
-            header[_SUM_OFFSET : _SUM_OFFSET + 4] = bytes(4)
+            header[SUM_OFFSET : SUM_OFFSET + 4] = bytes(4)
             total = crc32c(_ALL_ONES, header)
             (length,) = struct.unpack_from(">I", view, 12)
-            for index in range(1, max(1, -(-length // _HEADER_COVERS_BYTES))):
-                total = crc32c(total, view[index * SECTOR_BYTES :][:_MORE_SUMMED_BYTES])
+            for index in range(1, max(1, -(-length // HEADER_COVERS_BYTES))):
+                total = crc32c(total, view[index * SECTOR_BYTES :][:MORE_SUMMED_BYTES])
             total = crc32c(total, view[one.header_count * SECTOR_BYTES :][:length])
             if (total ^ _ALL_ONES).to_bytes(4, "little") == wanted:
                 return True

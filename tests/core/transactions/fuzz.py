@@ -14,6 +14,7 @@ import tempfile
 import time
 import tracemalloc
 from pathlib import Path
+from typing import cast
 
 from pydbt.core.tracking.capture_record import Operation
 from pydbt.core.transactions.crc import crc32c
@@ -28,8 +29,11 @@ from pydbt.core.transactions.jbd2_blocks import (
 from pydbt.core.transactions.likely_changes import MAX_LIKELY_RUNS, likely_changes
 from pydbt.core.transactions.log_place import LogPlace, find_log
 from pydbt.core.transactions.on_disk import read_log, read_newest
+from pydbt.core.transactions.xfs_log import XfsLog
+from pydbt.core.transactions.xfs_volume import read_xfs_superblock
 from pydbt.core.units import MIB, Geometry
 from tests.core.transactions.captured import Written
+from tests.core.transactions.plain_xfs import PlainXfsLog
 from tests.core.transactions.recorded import SAMPLES, Recorded
 
 _MAGIC = JBD2_MAGIC.to_bytes(4, "big")
@@ -129,6 +133,8 @@ def one_round(log: Log, seed: int) -> tuple[int, float]:
     """Both ways told the same; how many transactions ended, and the processor time per MiB of a batch at most."""
     chance = random.Random(seed)
     quick, slow = FollowedLog(log.place), FollowedLog(log.place)
+    if log.place.file_system == "xfs":
+        slow._parser = cast(XfsLog, PlainXfsLog(read_xfs_superblock(log.place.head), follows_stream=True))
     traced = seed % 50 == 0
     ended, slowest = 0, 0.0
     made = batches(log, chance)

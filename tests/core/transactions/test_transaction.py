@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pydbt.core.transactions.transaction import RunsOfTransaction, runs_of_blocks
 
 MOST_RUNS = 32_768
@@ -39,3 +41,14 @@ def test_runs_of_every_length_are_kept_up_to_the_same_bound() -> None:
 def test_a_number_that_no_volume_can_have_names_nothing() -> None:
     assert runs_of_blocks([-1, 3, 1 << 60], 1024).tolist() == [[3072, 1024]]
     assert not len(RunsOfTransaction().together())
+
+
+def test_runs_that_are_added_together_have_the_bound_of_all_others() -> None:
+    runs = RunsOfTransaction()
+    many = np.stack((np.arange(32_000) * 4096, np.full(32_000, 4096)), axis=1)
+    runs.add_run(5, 512)
+    runs.add_runs(many)
+    assert runs.whole and runs.count == 32_001 and runs.kept() is runs
+    runs.add_runs(many)
+    assert not runs.whole and runs.count == len(runs.together()) == 32_768
+    assert runs.together()[:2].tolist() == [[5, 512], [0, 4096]]
