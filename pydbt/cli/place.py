@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.volume_files import ROLES, VolumeFile, checked_values, read_volume, volume_files, volumes_folder
+from pydbt.cli.once import was_typed
+from pydbt.cli.side import Side, require_right, role_of_state
+from pydbt.cli.volume_files import (
+    ROLES,
+    VolumeFile,
+    checked_values,
+    other_values,
+    read_volume,
+    volume_files,
+    volumes_folder,
+)
 from pydbt.core.configured.problems import did_you_mean, why_no_name
 from pydbt.core.errors import UsageError
 
@@ -58,6 +68,17 @@ def hooks_here() -> Hooks:
     file = typed_file()
     own = read_volume(file).settings if file is not None else None
     return hooks_of(own, click.get_current_context().find_root().obj)
+
+
+def side_here() -> Side | None:
+    """The configured side whose NAME was typed without any option: its state decides the role. None for anything else."""
+    context = click.get_current_context()
+    file, group = typed_file(), context.find_root().command
+    typed = {one.name for one in context.command.params if one.name and was_typed(one.name)} - {"check", *ROLES.values()}
+    if file is None or typed:
+        return None
+    assert isinstance(group, click.Group)
+    return Side(read_volume(file), group, hooks_here())
 
 
 def named_volume(word: str) -> VolumeFile | None:
@@ -112,15 +133,20 @@ def _place_of(context: click.Context, parameter: click.Parameter, value: Path | 
 
 
 def _values_of(volume: VolumeFile, context: click.Context) -> dict[str, Any]:
-    """All settings of the file, for the command of its role. They take the place of the table in ``controller.toml``."""
-    if volume.role and volume.role != context.info_name:
+    """All settings of the file, for the command of its role. They take the place of the table in ``controller.toml``.
+
+    The command may also be that of the role that the state of this side records.
+    """
+    if volume.role in ("", context.info_name):
+        values, problems = checked_values(volume, context.command)
+    elif role_of_state(volume).role(volume.role) == context.info_name:
+        values, problems = other_values(volume, context.command)
+        problems = [*volume.problems, *problems]
+    else:
         raise UsageError(
             f"{volume.name} is {_KINDS[volume.role]}, by {volume.where()}: use 'controller {volume.role} {volume.name}'"
         )
-    values, problems = checked_values(volume, context.command)
-    for problem in problems:
-        more = f" (and {len(problems) - 1} more: 'controller configcheck {volume.name}')" if len(problems) > 1 else ""
-        raise UsageError(f"{problem}{more}")
+    require_right(volume, problems)
     return values
 
 
