@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydbt.cli.locate import last_known, last_status, with_cluster_words
+from pydbt.cli.locate import last_known, last_status, with_local_words
 from pydbt.cli.volume_files import STATE_ROOT
 from pydbt.controller.control import call
 from pydbt.controller.pinned import pinned_names, volume_of
@@ -63,7 +63,7 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
     kept: dict[str, Any]
     try:
         told = call(state_dir, {"command": "status"}, _ANSWER_S)
-        return {**with_cluster_words(told, state_dir), "running": True, "state_dir": str(state_dir)}
+        return {**with_local_words(told, state_dir), "running": True, "state_dir": str(state_dir)}
     except NotRunning:
         return report_of_stopped(state_dir, key, place)
     except PydbtError as error:

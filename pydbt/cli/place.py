@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from pydbt.cli.once import was_typed
-from pydbt.cli.side import Side, require_right, role_of_state
 from pydbt.cli.volume_files import (
     ROLES,
     VolumeFile,
@@ -25,6 +24,7 @@ from pydbt.core.configured.problems import did_you_mean, why_no_name
 from pydbt.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from pydbt.cli.side import Side
     from pydbt.core.seen.hooks import Hooks
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -78,6 +78,8 @@ def side_here() -> Side | None:
     if file is None or typed:
         return None
     assert isinstance(group, click.Group)
+    from pydbt.cli.side import Side  # only what runs for long needs it
+
     return Side(read_volume(file), group, hooks_here())
 
 
@@ -137,6 +139,8 @@ def _values_of(volume: VolumeFile, context: click.Context) -> dict[str, Any]:
 
     The command may also be that of the role that the state of this side records.
     """
+    from pydbt.cli.side import require_right, role_of_state  # the other commands go without
+
     if volume.role in ("", context.info_name):
         values, problems = checked_values(volume, context.command)
     elif role_of_state(volume).role(volume.role) == context.info_name:

@@ -85,16 +85,29 @@ def role_now(volume: VolumeFile) -> str:
         return volume.role
 
 
+def may_be_primary(volume: VolumeFile) -> bool:
+    """Whether it is a volume by its file or by its state: what is mounted of it at a boot waits for its gate."""
+    return PRIMARY in (volume.role, role_now(volume))
+
+
+def refused_words(volume: VolumeFile) -> str:
+    """Why a start of this side is refused in the role that its state records; empty when it is not."""
+    try:
+        decision = _decided(volume, role_of_state(volume)) if volume.role else None
+    except PydbtError as error:
+        return f"its role is not known: {error}"
+    return decision.lacks if decision is not None and decision.start is Start.REFUSE else ""
+
+
 def differing_words(volume: VolumeFile) -> str:
-    """That the state records another role than the file, and what is missing for it; empty when neither is so."""
+    """That the state records another role than the file, or what is missing for it; empty when neither is so."""
     if not volume.role:
         return ""
     try:
         known = role_of_state(volume)
     except PydbtError as error:
         return f"its role is not known: {error}"
-    words = known.differs(volume.role)
-    return _decided(volume, known).lacks or words
+    return _decided(volume, known).lacks or known.differs(volume.role)
 
 
 def require_right(volume: VolumeFile, problems: list[Problem]) -> None:

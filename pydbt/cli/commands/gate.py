@@ -83,4 +83,7 @@ def _options_of(volume: VolumeFile) -> PrimaryOptions | SecondaryOptions:
     """What the file says. UsageError for a file with a fault: then it is not known whom to ask."""
     group = click.get_current_context().find_root().command
     assert isinstance(group, click.Group)
-    return Side(volume, group).options_of_file()
+    try:
+        return Side(volume, group).options_of_file()
+    except UsageError as error:
+        raise UsageError(f"{error} ('controller configcheck {volume.name}' has all of it)") from None

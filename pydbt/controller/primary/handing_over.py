@@ -55,7 +55,13 @@ class HandingOver:
         patience_s = request.arguments.get("timeout")
         require_unused(volume.device, volume.device.path)
         require_start(self._secondary)
-        self._secondary = listening(self._secondary)
+        if volume.former_address is not None:  # its old primary has become its secondary
+            volume.former_address.make_way()
+        try:
+            self._secondary = listening(self._secondary)
+        except PydbtError:
+            self._release()
+            raise
         try:
             self._hold = os.open(volume.device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         except OSError as error:
@@ -189,6 +195,8 @@ class HandingOver:
             self._secondary = replace(self._secondary, listener=None)
             remove_socket(listener)
             listener.close()
+        if self._volume.former_address is not None:
+            self._volume.former_address.answer()
 
     def _let_go_of_device(self) -> None:
         if self._hold is not None:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from pydbt.core.protocol.divergence import short
-from pydbt.core.secondary.replica import ReplicaRecord
+
+if TYPE_CHECKING:
+    from pydbt.core.secondary.replica import ReplicaRecord
 
 PRIMARY, SECONDARY = "run", "secondary"
 """The roles, by the names of their commands, which are those of their tables as well."""
