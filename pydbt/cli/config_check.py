@@ -228,7 +228,8 @@ def _problem_of(volume: VolumeFile, role: str, key: str, words: str) -> Problem:
 
 def _key_in(volume: VolumeFile, role: str, message: str) -> str:
     """The key whose option or value a message speaks of; else the key of the device."""
-    for key, value in volume.settings.tables[role].items():
+    table: dict[str, Any] = volume.settings.tables[role]
+    for key, value in table.items():
         if f"--{key} " in message or (len(str(value)) > 3 and str(value) in message):
             return key
     return "state" if str(STATE_ROOT / volume.name) in message else ROLES[volume.role]

@@ -167,7 +167,9 @@ def with_local_words(report: dict[str, Any], state_dir: Path) -> dict[str, Any]:
 
     Of another user's secondary nothing more.
     """
-    return report if "user" in report else {**report, **cluster_part(state_dir), **role_part(state_dir, report.get("role"))}
+    if "user" in report:
+        return report
+    return {**report, **cluster_part(state_dir), **role_part(state_dir, report.get("role"))}
 
 
 def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:

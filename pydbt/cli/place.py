@@ -74,8 +74,10 @@ def side_here() -> Side | None:
     """The configured side whose NAME was typed without any option: its state decides the role. None for anything else."""
     context = click.get_current_context()
     file, group = typed_file(), context.find_root().command
-    typed = {one.name for one in context.command.params if one.name and was_typed(one.name)} - {"check", *ROLES.values()}
-    if file is None or typed:
+    others = {"check", *ROLES.values()}
+    if file is None or any(
+        was_typed(one.name) for one in context.command.params if one.name and one.name not in others
+    ):
         return None
     assert isinstance(group, click.Group)
     from pydbt.cli.side import Side  # only what runs for long needs it

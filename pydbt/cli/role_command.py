@@ -11,7 +11,6 @@ from pydbt.cli.once import OnceOption
 from pydbt.cli.sections import SectionedCommand
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 
-
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 

@@ -210,9 +210,9 @@ class SecondaryOptions:
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
     ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
-    ``until_promoted``: it ends when its replica was promoted; else the same process goes on, in the role that the state records
-    then. ``hooks`` and ``volume_file`` are as of a primary. ``afterwards``: how this side is the primary after a change of places,
-    where its file says that.
+    ``until_promoted``: it ends when its replica was promoted; else the same process goes on, in the role that the state
+    records then. ``hooks`` and ``volume_file`` are as of a primary. ``afterwards``: how this side is the primary after a
+    change of places, where its file says that.
     """
 
     target: Path

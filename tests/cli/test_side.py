@@ -34,7 +34,9 @@ RUN = '[run]\nsource = "/dev/vda3"\nsecondary = "10.0.0.2:7790"\ninsecure = true
 REPLICA = '[secondary]\ntarget = "/dev/vdb"\nlisten = "10.0.0.2:7790"\ninsecure = true\n'
 AND_SECONDARY = '[secondary]\nlisten = "10.0.0.1:7790"\njournal-size = "64M"\n'
 AND_RUN = '[run]\nsecondary = "10.0.0.1:7790"\ncompress = true\non-unreachable = "refuse"\n'
-RECORD = ReplicaRecord(replica="12" * 16, target="block-device:x", segment_bytes=65536, volume="ab" * 16, size_bytes=MIB)
+RECORD = ReplicaRecord(
+    replica="12" * 16, target="block-device:x", segment_bytes=65536, volume="ab" * 16, size_bytes=MIB
+)
 SINCE = "2026-01-02T16:18:58+00:00"
 
 
@@ -114,7 +116,9 @@ def test_without_a_second_table_it_waits_where_it_waited_last(machine: Machine) 
 def test_without_any_address_it_is_refused_and_says_what_to_write(machine: Machine) -> None:
     file = machine.write(RUN)
     machine.demoted()
-    with pytest.raises(UsageError, match=r"since 10\.0\.0\.2:7790 took its place.*add a table \[secondary\] with listen"):
+    with pytest.raises(
+        UsageError, match=r"since 10\.0\.0\.2:7790 took its place.*add a table \[secondary\] with listen"
+    ):
         machine.side.options()
     refused = machine.run("run", "data")
     refused.refused(2, "data is not started", str(file), "[secondary]", "listen =")

@@ -120,7 +120,11 @@ def _configured(device: BlockDevice) -> VolumeFile | None:
     for path in volume_files():
         try:
             volume = read_volume(path)
-            if role_now(volume) == PRIMARY and volume.place and BlockDevice.identify(volume.place).number == device.number:
+            if (
+                role_now(volume) == PRIMARY
+                and volume.place
+                and BlockDevice.identify(volume.place).number == device.number
+            ):
                 return volume
         except PydbtError:
             continue  # 'controller configcheck' tells it

@@ -28,8 +28,8 @@ from pydbt.store.replica_state import load_record
 _WHY = "only a replica can be promoted"
 _ENDED = "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
 _GOES_ON = (
-    "'controller secondary' goes on: it tells the old primary of this, and replicates from here if its file names a secondary for "
-    "that"
+    "'controller secondary' goes on: it tells the old primary of this, and replicates from here if its file has a table [run] "
+    "for that"
 )
 
 
@@ -103,7 +103,7 @@ def _tell(state_dir: Path, status: dict[str, Any]) -> None:
 
 
 def _keep_address(state_dir: Path, status: dict[str, Any]) -> str:
-    """Keep where this side listened, to which its old primary may still connect; why that failed. It counts once it is promoted."""
+    """Keep where this side listened, to which its old primary may still connect; why that failed. It counts after a promotion."""
     from pydbt.controller.primary.former_address import keep_former_address
 
     if isinstance(address := status.get("listen"), str) and address:

@@ -112,8 +112,9 @@ class HandingOver:
         image = (self._peer.brain.config.epoch, self._peer.brain.state.acknowledged)
         options = volume.options
         self._let_go_of_device()
+        listen = format_address(*self._secondary.listen)
         try:
-            save_listen(options.state_dir, format_address(*self._secondary.listen))  # first: after a kill it is a replica
+            save_listen(options.state_dir, listen)  # first: after a kill it is a replica
             demote(options.source, options.state_dir, handed_to=address)
         except StateError as error:
             self._require_primary(error)
@@ -129,7 +130,6 @@ class HandingOver:
             _log.error(
                 "%s is a replica now, and %s did not say that it is the primary: %s", options.source, address, refusal
             )
-        listen = format_address(*self._secondary.listen)
         return self._secondary, {"secondary": address, "listen": listen, "unconfirmed": refusal}
 
     def _require_primary(self, error: StateError) -> None:

@@ -27,6 +27,6 @@ def as_primary(options: SecondaryOptions, replica: tuple[str, int]) -> PrimaryOp
         source=options.target, secondaries=(replica,), state_dir=options.state_dir,
         insecure=options.insecure, identity=options.identity, volume_file=options.volume_file,
     )  # fmt: skip
-    peers = afterwards.peers if len(afterwards.peers) == 1 else ()  # the only one of them is the machine that was the primary
+    peers = afterwards.peers if len(afterwards.peers) == 1 else ()  # that one is the machine that was the primary
     again = replace(options, accept_target=False, new_peer_key=False, listener=None, afterwards=None)
     return replace(afterwards, secondaries=(replica,), peers=peers, afterwards=again)

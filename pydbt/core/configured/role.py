@@ -1,7 +1,7 @@
 """In which role a configured side starts: its state records that, and its file only says in which role it began.
 
-A change of places, a promotion and a demotion change the state of a side and no file. So after a reboot everything that has to know
-the role asks here: the services, the arming, the gate, the hold, the check of the configuration and the status.
+A change of places, a promotion and a demotion change the state of a side and no file. So after a reboot everything that has to
+know the role asks here: the services, the arming, the gate, the hold, the check of the configuration and the status.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Recorded(Enum):
 @dataclass(frozen=True, slots=True)
 class RoleRecord:
     """``since``: when it was promoted, or gave its place away (RFC 3339), empty when that is not known. ``successor``: the side
-    that took its place. ``listen``: where it last waited for its primary; ``secondaries``: where its secondaries are, of a volume.
+    that took its place. ``listen``: where it last waited for its primary; ``secondaries``: of a volume, where they are.
     """
 
     recorded: Recorded = Recorded.NOTHING

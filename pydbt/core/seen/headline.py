@@ -72,8 +72,8 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    of_a_role = gate_words(report), handover_words(report), divergence_words(report), cluster_words(report), role_words(report)
-    words = [found for found in of_a_role if found]
+    of_a_role = gate_words, handover_words, divergence_words, cluster_words, role_words
+    words = [found for words_of in of_a_role if (found := words_of(report))]
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")

@@ -1,4 +1,4 @@
-"""The state of a side records its role, its file only where it began, and a start that lacks a fact is refused in one sentence."""
+"""The state of a side records its role, and its file only where it began; a start that lacks a fact says which one."""
 
 from __future__ import annotations
 
