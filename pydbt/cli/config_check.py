@@ -15,7 +15,7 @@ from pydbt.cli.config import HOOKS_TABLE, Settings, checked_table, command_of, r
 from pydbt.cli.hook_settings import read_hooks
 from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.serving import check_primary, check_secondary
-from pydbt.cli.side import Options, role_now
+from pydbt.cli.side import Options, present_role
 from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, checked_values, other_values, read_volume
 from pydbt.controller.hook_runner import why_unsafe
 from pydbt.controller.options import OptionsRefused, PrimaryOptions, SecondaryOptions
@@ -147,7 +147,7 @@ class Checks:
         for key, words in faults:
             if role == volume.role or key in volume.settings.tables[role]:
                 self._add(_problem_of(volume, role, key, words))
-        if self._devices and not faults and role == role_now(volume):
+        if self._devices and not faults and role == present_role(volume):
             try:
                 check_primary(options) if isinstance(options, PrimaryOptions) else check_secondary(options)
             except PydbtError as error:

@@ -14,7 +14,7 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.role_record import role_record
 from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.configured.problems import Problem
-from pydbt.core.configured.role import OTHER_ROLE, PRIMARY, SECONDARY, Decision, RoleRecord, Start, decide
+from pydbt.core.configured.role import OTHER_ROLE, PRIMARY, SECONDARY, RoleDecision, RoleRecord, StartAs, decide
 from pydbt.core.errors import PydbtError, StateError, UsageError
 from pydbt.core.printable import printable
 from pydbt.core.seen.hooks import NO_HOOKS, Hooks
@@ -37,11 +37,11 @@ class Side:
         require_right(self.volume, list(self.volume.problems))
         known = role_of_state(self.volume)
         decision = _decided(self.volume, known)
-        if decision.start is Start.REFUSE:
+        if decision.start is StartAs.REFUSE:
             raise UsageError(f"{self.volume.name} is not started: {decision.lacks}")
         for words in filter(None, (known.differs(self.volume.role), decision.lacks)):
             _log.warning("%s: %s", self.volume.name, printable(words))
-        role = {Start.PRIMARY: PRIMARY, Start.SECONDARY: SECONDARY}.get(decision.start, self.volume.role)
+        role = {StartAs.PRIMARY: PRIMARY, StartAs.SECONDARY: SECONDARY}.get(decision.start, self.volume.role)
         return self._with_afterwards(role, known)
 
     def options_of_file(self) -> Options:
@@ -77,7 +77,7 @@ def role_of_state(volume: VolumeFile) -> RoleRecord:
     return role_record(volume.state_dir)
 
 
-def role_now(volume: VolumeFile) -> str:
+def present_role(volume: VolumeFile) -> str:
     """The role of a configured side; that of its file where its state cannot be read, for what is shown or ordered by it."""
     try:
         return role_of_state(volume).role(volume.role) if volume.role else ""
@@ -87,7 +87,7 @@ def role_now(volume: VolumeFile) -> str:
 
 def may_be_primary(volume: VolumeFile) -> bool:
     """Whether it is a volume by its file or by its state: what is mounted of it at a boot waits for its gate."""
-    return PRIMARY in (volume.role, role_now(volume))
+    return PRIMARY in (volume.role, present_role(volume))
 
 
 def refused_words(volume: VolumeFile) -> str:
@@ -96,7 +96,7 @@ def refused_words(volume: VolumeFile) -> str:
         decision = _decided(volume, role_of_state(volume)) if volume.role else None
     except PydbtError as error:
         return f"its role is not known: {error}"
-    return decision.lacks if decision is not None and decision.start is Start.REFUSE else ""
+    return decision.lacks if decision is not None and decision.start is StartAs.REFUSE else ""
 
 
 def differing_words(volume: VolumeFile) -> str:
@@ -117,7 +117,7 @@ def require_right(volume: VolumeFile, problems: list[Problem]) -> None:
         raise UsageError(f"{problem}{more}")
 
 
-def _decided(volume: VolumeFile, known: RoleRecord) -> Decision:
+def _decided(volume: VolumeFile, known: RoleRecord) -> RoleDecision:
     place = volume.place
     is_image = place is not None and place.is_file()
     return decide(volume.role, known, named=bool(volume.other), is_image=is_image, file=str(volume.path))

@@ -22,7 +22,7 @@ from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
 STATES_FOLDER = "/var/lib/pydbt"
-RULES_FILE = "etc/udev/rules.d/62-pydbt-targets.rules"
+TARGET_RULES = "etc/udev/rules.d/62-pydbt-targets.rules"
 """As in ``target_rules``."""
 _TABLES = (("run", "source"), ("secondary", "target"))
 NETWORK_DISKS = ("fcoe.service", "iscsi.service", "iscsid.service", "open-iscsi.service", "rbdmap.service")
@@ -110,7 +110,7 @@ def _drop_ins(
 def _hidden(root: Path) -> frozenset[str]:
     """The sides whose device is hidden from systemd, because they are replicas: who waited for its unit would wait in vain."""
     try:
-        text = read_short(root / RULES_FILE)
+        text = read_short(root / TARGET_RULES)
     except OSError:
         return frozenset()
     if not text:

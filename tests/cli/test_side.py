@@ -15,7 +15,7 @@ from pydbt.cli.commands import run as run_command
 from pydbt.cli.commands import secondary as secondary_command
 from pydbt.cli.file_role import role_part
 from pydbt.cli.group import cli, execute
-from pydbt.cli.side import Side, role_now
+from pydbt.cli.side import Side, present_role
 from pydbt.cli.supervising import configured
 from pydbt.cli.volume_files import read_volume
 from pydbt.controller.control import write_saved_status
@@ -132,7 +132,7 @@ def test_a_replica_that_took_over_starts_as_the_primary_of_the_secondary_on_reco
     assert (found.source, found.state_dir, found.insecure) == (Path("/dev/vdb"), machine.state, True)
 
 
-def test_the_table_of_the_primary_counts_more_than_the_record(machine: Machine) -> None:
+def test_the_table_of_the_primary_overrides_the_record(machine: Machine) -> None:
     machine.write(REPLICA, AND_RUN)
     machine.promoted("10.9.9.9:7790")
     found = machine.side.options()
@@ -155,7 +155,7 @@ def test_a_state_that_cannot_be_read_starts_nothing(machine: Machine) -> None:
     (machine.state / REPLICA_FILE_NAME).write_text("torn")
     with pytest.raises(StateError):
         machine.side.options()
-    assert role_now(machine.side.volume) == "run", "for what is shown"
+    assert present_role(machine.side.volume) == "run", "for what is shown"
     assert machine.run("run", "data").code == StateError.exit_code
 
 
@@ -405,7 +405,7 @@ def test_a_process_goes_on_in_the_role_that_the_state_records_after_a_promotion(
 def test_a_side_without_a_role_has_no_words_of_its_own(machine: Machine) -> None:
     file = machine.write("[runs]\n")
     volume = read_volume(file)
-    assert side.differing_words(volume) == side.refused_words(volume) == side.role_now(volume) == ""
+    assert side.differing_words(volume) == side.refused_words(volume) == side.present_role(volume) == ""
     with pytest.raises(UsageError, match="runs"):
         Side(volume, cli).options()
     with pytest.raises(UsageError, match="runs"):

@@ -10,7 +10,7 @@ import pytest
 
 from pydbt.controller.boot_chain import keep_names, why_unarmed
 from pydbt.controller.boot_files import GENERATED, at_their_goals, mounts_at_boot, names_file, units_behind
-from pydbt.controller.boot_generator import RULES_FILE, STATES_FOLDER, VOLUME_FILES, main
+from pydbt.controller.boot_generator import STATES_FOLDER, TARGET_RULES, VOLUME_FILES, main
 from pydbt.core.configured.boot_order import ArmedVolume, names_text
 from pydbt.core.configured.fstab import mounts_in_fstab
 from pydbt.core.configured.target_rules import Match, TargetRule, udev_rules
@@ -158,7 +158,7 @@ def test_nobody_waits_for_a_device_that_the_rules_hide_because_it_is_a_replica_n
     """systemd would wait for a minute and a half, and with it the secondary of this side."""
     machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID, "/dev/vda3")
     machine.volume("other", '[run]\nsource = "/dev/vdc"\n')
-    rules = machine.root / RULES_FILE
+    rules = machine.root / TARGET_RULES
     rules.parent.mkdir(parents=True)
     rules.write_text(udev_rules([TargetRule("data", "/dev/vda3", Match("serial", "one"), ())]))
     assert machine.generate() == 0
@@ -270,7 +270,7 @@ def test_the_state_directory_is_where_the_program_looks_for_it() -> None:
     from pydbt.cli import volume_files
     from pydbt.core.configured import target_rules
 
-    assert target_rules.RULES_FILE == RULES_FILE
+    assert target_rules.RULES_FILE == TARGET_RULES
     assert str(volume_files.STATE_ROOT) == STATES_FOLDER and str(volume_files.VOLUMES) == f"/{VOLUME_FILES}"
 
 

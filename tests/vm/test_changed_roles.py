@@ -62,8 +62,15 @@ class Side:
         assert shown(self.machine, self.unit, "ActiveState") == "active", journal(self.machine, self.unit)
 
     def until_in_sync(self) -> None:
-        done = self.machine.run(f"controller wait data --timeout {PATIENCE_S}", PATIENCE_S + 60, check=False)
-        assert done.code == 0, f"{done} {journal(self.machine, self.unit)}"
+        """Also where it is started again meanwhile, because the other side is not ready to follow it."""
+
+        def is_in_sync() -> bool:
+            return self.machine.run("controller wait data --timeout 300", PATIENCE_S, check=False).code == 0
+
+        try:
+            wait_until(is_in_sync, "it is in sync", PATIENCE_S, interval_s=2)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.status()}\n{journal(self.machine, self.unit)}") from None
 
     def written(self) -> tuple[int, int]:
         """Writes, and bytes written, by the kernel's own count (Documentation/block/stat.rst)."""
@@ -268,8 +275,9 @@ def test_a_demoted_side_that_knows_no_address_is_refused_in_one_sentence_that_sa
         assert checked.code == 2 and "add a table [secondary]" in checked.output, checked
         told = alpha.machine.run("controller status data", PATIENCE_S, check=False)
         assert "add a table [secondary]" in told.output + told.errors, told
+        lines = f'[secondary]\\nlisten = "{alpha.address}"\\n'
         alpha.machine.run(
-            f"printf '[secondary]\\nlisten = \"{alpha.address}\"\\n' >>/etc/pydbt/volumes/data.toml && controller configcheck data",
+            f"printf '{lines}' >>/etc/pydbt/volumes/data.toml && controller configcheck data",
             PATIENCE_S,
         )
         start(alpha.machine, alpha.unit)

@@ -9,7 +9,7 @@ import click
 
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.place import named_volume, typed_name
-from pydbt.cli.side import role_now, role_of_state
+from pydbt.cli.side import present_role, role_of_state
 from pydbt.cli.volume_files import VolumeFile, read_volume, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.control import is_answering
@@ -121,7 +121,7 @@ def _configured(device: BlockDevice) -> VolumeFile | None:
         try:
             volume = read_volume(path)
             if (
-                role_now(volume) == PRIMARY
+                present_role(volume) == PRIMARY
                 and volume.place
                 and BlockDevice.identify(volume.place).number == device.number
             ):

@@ -73,7 +73,7 @@ class RoleRecord:
         return f"its file begins as [{by_file}], and by its state this side is {self.became()}: it starts as [{role}]"
 
 
-class Start(Enum):
+class StartAs(Enum):
     """What a service of this side does. ANSWER: it was promoted, nobody is known to whom it could replicate, and it tells its
     old primary of that. REFUSE: it is a replica, and does not know where its primary expects it."""
 
@@ -84,28 +84,30 @@ class Start(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class RoleDecision:
     """``lacks``: the fact that is missing for the role, and what to do, as a sentence; empty when nothing is."""
 
-    start: Start
+    start: StartAs
     lacks: str = ""
 
 
-def decide(by_file: str, known: RoleRecord, *, named: bool, is_image: bool, file: str) -> Decision:
+def decide(by_file: str, known: RoleRecord, *, named: bool, is_image: bool, file: str) -> RoleDecision:
     """How a side starts. ``named``: ``file`` has a table for the other role, too. ``is_image``: its device is an image file,
     which is nobody's SOURCE."""
     role = known.role(by_file)
     if role == by_file:
-        return Decision(Start.PRIMARY if role == PRIMARY else Start.SECONDARY)
+        return RoleDecision(StartAs.PRIMARY if role == PRIMARY else StartAs.SECONDARY)
     if role == SECONDARY:
         if named or known.listen:
-            return Decision(Start.SECONDARY)
-        return Decision(Start.REFUSE, _lacks(known, role, file, "this machine, at which it waits for its primary"))
+            return RoleDecision(StartAs.SECONDARY)
+        return RoleDecision(
+            StartAs.REFUSE, _lacks(known, role, file, "this machine, at which it waits for its primary")
+        )
     if is_image:
-        return Decision(Start.ANSWER)
+        return RoleDecision(StartAs.ANSWER)
     if named or known.secondaries:
-        return Decision(Start.PRIMARY)
-    return Decision(Start.ANSWER, _lacks(known, role, file, "the machine that is to be its secondary"))
+        return RoleDecision(StartAs.PRIMARY)
+    return RoleDecision(StartAs.ANSWER, _lacks(known, role, file, "the machine that is to be its secondary"))
 
 
 def _lacks(known: RoleRecord, role: str, file: str, whose: str) -> str:
