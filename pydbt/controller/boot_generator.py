@@ -17,7 +17,7 @@ from pydbt.controller.boot_files import armed_volume, at_their_goals, mounts_at_
 from pydbt.controller.units import is_enabled
 from pydbt.core.configured.boot_order import DropIn, arm_unit, arming_order, state_mounts
 from pydbt.core.configured.fstab import PlannedMount
-from pydbt.core.configured.gate_units import gate_order, gate_unit, hold_unit, needed_by_gate
+from pydbt.core.configured.gate_units import gate_order, gate_unit, hold_unit, hold_wanted, needed_by_gate
 from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
@@ -94,8 +94,11 @@ def _drop_ins(
             yield drop_in
     # So these are ordered for either role: the state cannot be read yet, and tells the arming and the gate the role later.
     mounts = at_their_goals(mounts, volume, root)
+    is_hidden = volume.name in _hidden(root)
+    if is_hidden and place == "source":
+        yield hold_wanted(volume.name)
     if is_enabled(arm_unit(volume.name), root):
-        yield arming_order(volume, mounts, keepers, is_hidden=volume.name in _hidden(root))
+        yield arming_order(volume, mounts, keepers, is_hidden=is_hidden)
     run = tables.get("run")
     if not isinstance(run, dict) or run.get("no-gate") is not True:
         for mount in needed_by_gate(volume, mounts):

@@ -23,7 +23,7 @@ from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.secondary.replica import ReplicaRecord
 from pydbt.core.units import MIB
-from pydbt.store.listen_file import save_listen
+from pydbt.store.listen_file import LISTEN_FILE_NAME, save_listen
 from pydbt.store.replica_state import REPLICA_FILE_NAME, save_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.successor import save_successor
@@ -111,6 +111,26 @@ def test_without_a_second_table_it_waits_where_it_waited_last(machine: Machine) 
     assert isinstance(found, SecondaryOptions) and found.listen == ("10.0.0.1", 7799)
     assert found.target == Path("/dev/vda3") and found.insecure and found.volume_file == file
     assert found.afterwards is None
+
+
+@pytest.mark.parametrize("kept", [None, b"\xff\xfe"], ids=["none", "one that cannot be read"])
+def test_of_a_secondary_of_an_earlier_version_the_last_status_tells_where_it_waited(
+    machine: Machine, kept: bytes | None
+) -> None:
+    machine.write(RUN)
+    machine.demoted()
+    if kept is not None:
+        (machine.state / LISTEN_FILE_NAME).write_bytes(kept)
+    for told, role, is_known in (
+        ("10.0.0.1:7799", "secondary", True),
+        ("10.0.0.1:7799", "primary", False),
+        ("x", "secondary", False),
+    ):
+        write_saved_status(machine.state, {"role": role, "listen": told})
+        assert bool(side.refused_words(machine.side.volume)) is not is_known, told
+    write_saved_status(machine.state, {"role": "secondary", "listen": "10.0.0.1:7799"})
+    found = machine.side.options()
+    assert isinstance(found, SecondaryOptions) and found.listen == ("10.0.0.1", 7799)
 
 
 def test_without_any_address_it_is_refused_and_says_what_to_write(machine: Machine) -> None:

@@ -163,6 +163,9 @@ def test_nobody_waits_for_a_device_that_the_rules_hide_because_it_is_a_replica_n
     rules.write_text(udev_rules([TargetRule("data", "/dev/vda3", Match("serial", "one"), ())]))
     assert machine.generate() == 0
     assert ".device" not in machine.order("data") and "Before=" in machine.order("data")
+    wanted = machine.normal / "pydbt@data.service.d/pydbt-hold.conf"
+    assert "\nWants=pydbt-hold@data.service\n" in wanted.read_text()
+    assert not (machine.normal / "pydbt@other.service.d").exists(), "a volume has nothing to hold"
     assert "After=dev-vdc.device\n" in machine.order("other")
     rules.unlink()
     os.mkfifo(rules)

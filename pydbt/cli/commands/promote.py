@@ -78,9 +78,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         code = 0 if run_secondary(chosen) == 0 else 1
     if code == 0:
         role_changed(target, promoted=True)
-        _tell(state_dir, status)
-        if untold:
-            click.echo(f"an old primary that comes back is not told that it was superseded: {untold}")
+        _tell(state_dir, status, untold)
         click.echo(printable(last_transaction_line(target)))
         click.echo(last_mark_line(state_dir))
         click.echo(_GOES_ON if status.get("goes_on") else _ENDED)
@@ -89,8 +87,8 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     return code
 
 
-def _tell(state_dir: Path, status: dict[str, Any]) -> None:
-    """Of a replica that was promoted: what is lost."""
+def _tell(state_dir: Path, status: dict[str, Any], untold: str) -> None:
+    """Of a replica that was promoted: what is lost. ``untold``: why its old primary will not be told."""
     from pydbt.cli.loss import loss_lines
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import Position, loss
@@ -100,6 +98,8 @@ def _tell(state_dir: Path, status: dict[str, Any]) -> None:
         primary = PrimaryReport.from_values(status.get("primary"))
         for line in loss_lines(loss(primary, Position(record.epoch, record.sequence))):
             click.echo(printable(line))
+    if untold:
+        click.echo(f"an old primary that comes back is not told that it was superseded: {untold}")
 
 
 def _keep_address(state_dir: Path, status: dict[str, Any]) -> str:
