@@ -74,15 +74,22 @@ def side_here() -> Side | None:
     """The configured side whose NAME was typed without any option: its state decides the role. None for anything else."""
     context = click.get_current_context()
     file, group = typed_file(), context.find_root().command
-    others = {"check", *ROLES.values()}
-    if file is None or any(
-        was_typed(one.name) for one in context.command.params if one.name and one.name not in others
-    ):
+    if file is None:
+        return None
+    volume, others = read_volume(file), {"check", *ROLES.values()}
+    if was_typed("state_dir") and context.params.get("state_dir") == volume.state_dir:
+        others.add("state_dir")
+    if any(was_typed(one.name) for one in context.command.params if one.name and one.name not in others):
         return None
     assert isinstance(group, click.Group)
     from pydbt.cli.side import Side  # only what runs for long needs it
 
-    return Side(read_volume(file), group, hooks_here())
+    return Side(volume, group, hooks_here())
+
+
+def ends_when_promoted() -> bool:
+    """Whether a secondary that was typed like this ends when it was promoted: somebody has typed all of it, and sees that."""
+    return typed_file() is None or was_typed("fixed_role")
 
 
 def named_volume(word: str) -> VolumeFile | None:

@@ -51,12 +51,13 @@ def serve_in_role(
     alone: bool = True,
     manager: ServiceManager = NO_MANAGER,
     side: Side | None = None,
+    until_promoted: bool = True,
 ) -> int:
     """In either role, until it is stopped; the exit code. PydbtError before anything was done.
 
     ``only_check``: end after the checks. ``alone``: no other volume's process writes to this terminal. ``manager``: what
-    started this process, and is told how it goes. ``side``: what a file configures, whose state decides the role. Without it
-    somebody has typed all of it, and sees it end when it was promoted.
+    started this process, and is told how it goes. ``side``: what a file configures, whose state decides the role. Without it a
+    secondary ends when it was promoted, or with ``until_promoted`` False tells its old primary of that.
     """
     write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
@@ -69,7 +70,8 @@ def serve_in_role(
                 outcome = _serve_primary(outcome, only_check, alone)
             case SecondaryOptions():
                 with _heeding_signals():
-                    outcome = _serve_secondary(replace(outcome, until_promoted=side is None), only_check)
+                    ends = side is None and until_promoted
+                    outcome = _serve_secondary(replace(outcome, until_promoted=ends), only_check)
                 if side is not None and isinstance(outcome, SecondaryOptions):
                     outcome = side.options()
     return outcome

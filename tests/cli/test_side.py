@@ -303,6 +303,33 @@ def test_whoever_types_an_option_takes_the_role_that_is_typed(
     assert isinstance(options, PrimaryOptions) and not by_state
 
 
+@pytest.mark.parametrize(
+    ("words", "by_state", "ends"),
+    [
+        ((), True, True),
+        (("--state", "STATE"), True, True),
+        (("--no-stage",), False, False),
+        (("--fixed-role",), False, True),
+    ],
+)
+def test_a_secondary_by_its_name_goes_on_after_a_promotion_unless_its_role_is_fixed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], by_state: bool, ends: bool
+) -> None:
+    found: list[Any] = []
+
+    def serve(_: Any, *__: Any, side: Side | None = None, until_promoted: bool = True, **___: Any) -> int:
+        found.append((side is not None, until_promoted))
+        return 0
+
+    monkeypatch.setattr(secondary_command, "serve_in_role", serve)
+    machine.write(REPLICA)
+    typed = [str(machine.state) if word == "STATE" else word for word in words]
+    assert machine.run("secondary", "data", *typed).code == 0
+    assert found == [(by_state, ends)]
+    assert machine.run("secondary", "data", "--state", str(machine.root / "other")).code == 0
+    assert found[1] == (False, False), "another state directory is not that of the file"
+
+
 def test_a_demoted_volume_is_served_at_a_typed_address_where_the_file_has_none(
     machine: Machine, served: list[Any]
 ) -> None:

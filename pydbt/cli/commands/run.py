@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.place import hooks_here, place_argument, side_here, typed_file
+from pydbt.cli.place import ends_when_promoted, hooks_here, place_argument, side_here, typed_file
 from pydbt.cli.role_command import RoleCommand, fixed_role_option, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
@@ -211,4 +211,4 @@ def run(check: bool, **given: Any) -> int:
         return serve_in_role(side.options(), check, manager=manager, side=side)
     require_given(click.get_current_context(), "source", "secondaries", "state_dir")
     options = replace(primary_options(given), volume_file=typed_file(), hooks=hooks_here())
-    return serve_in_role(options, check, manager=manager)
+    return serve_in_role(options, check, manager=manager, until_promoted=ends_when_promoted())
