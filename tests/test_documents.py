@@ -398,7 +398,7 @@ def test_the_keys_of_a_primary_s_status_are_documented_and_no_others() -> None:
     made = {key for report in golden_reports() for key in report}
     made |= {key for report in golden_reports() for one in report["secondaries"] for key in one}
     section, _ = sections_of(REFERENCE / "status.md")["Of a primary"].split("The keys of `statistics`")
-    assert keys_in(section) == made | {"running", "cluster"}
+    assert keys_in(section) == made | {"running", "cluster", "role_differs"}
 
 
 def test_the_counters_of_a_status_are_documented_and_no_others() -> None:
@@ -420,7 +420,12 @@ def test_the_parts_of_a_key_of_the_status_are_documented() -> None:
 def test_the_keys_of_a_secondary_s_status_are_documented_and_no_others() -> None:
     made = {field.name for field in fields(SecondaryServiceReport)} - {"replica", "transactions"}
     made |= {field.name for part in (ReplicaStatus, ReplicaTransactions) for field in fields(part)}
-    assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {"running", "user", "cluster"}
+    assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {
+        "running",
+        "user",
+        "cluster",
+        "role_differs",
+    }
 
 
 @cache

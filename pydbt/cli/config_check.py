@@ -15,18 +15,18 @@ from pydbt.cli.config import HOOKS_TABLE, Settings, checked_table, command_of, r
 from pydbt.cli.hook_settings import read_hooks
 from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.serving import check_primary, check_secondary
-from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, checked_values, read_volume
+from pydbt.cli.side import Options, present_role
+from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, checked_values, other_values, read_volume
 from pydbt.controller.hook_runner import why_unsafe
 from pydbt.controller.options import OptionsRefused, PrimaryOptions, SecondaryOptions
 from pydbt.controller.state_dir import check_state_dir, require_lasting
 from pydbt.core.configured.clashes import Claim, clashes
 from pydbt.core.configured.problems import Problem, shown
+from pydbt.core.configured.role import PEER_KEYS, PRIMARY, SECONDARY
 from pydbt.core.configured.toml_text import TomlText
 from pydbt.core.errors import PydbtError, UsageError
 from pydbt.network.address import check_plain_tcp, parse_address
 from pydbt.network.tls import load_identity
-
-Options = PrimaryOptions | SecondaryOptions
 
 
 @dataclass
@@ -62,7 +62,9 @@ class Checks:
         values, problems = checked_values(volume, self._group.commands[volume.role or "run"])
         self.found.problems += problems
         if not problems:
-            self._role(volume, values)
+            self._role(volume, volume.role, values)
+        if volume.other:
+            self._other_role(volume)
         self._hook_programs(volume.settings)
 
     def settings(self, path: Path) -> None:
@@ -118,30 +120,38 @@ class Checks:
             self.found.volumes.append(volume)
             needed = ("source", "secondary", "state") if command == "run" else ("target", "listen", "state")
             if not wrong and all(key in table for key in needed):
-                self._role(volume, values)
+                self._role(volume, volume.role, values)
 
-    def _role(self, volume: VolumeFile, values: dict[str, Any]) -> None:
-        """A file whose keys are right: their values beside each other, and the files that they name."""
-        command = self._group.commands[volume.role]
+    def _other_role(self, volume: VolumeFile) -> None:
+        """The table for the role that this side may change to."""
+        values, problems = other_values(volume, self._group.commands[volume.other])
+        self.found.problems += problems
+        if not problems:
+            self._role(volume, volume.other, values)
+
+    def _role(self, volume: VolumeFile, role: str, values: dict[str, Any]) -> None:
+        """A table whose keys are right: their values beside each other, and the files that they name."""
+        command = self._group.commands[role]
         assert isinstance(command, RoleCommand)
         try:
             options = command.options_of(values)
         except OptionsRefused as refused:
             for option, words in refused.faults:
-                self._add(_problem_of(volume, option.removeprefix("--"), words))
+                self._add(_problem_of(volume, role, option.removeprefix("--"), words))
             return
         except (UsageError, click.ClickException) as error:
-            self._add(_problem_of(volume, "", str(error)))
+            self._add(_problem_of(volume, role, "", str(error)))
             return
-        self.found.options[str(volume.path), volume.role] = options
+        self.found.options[str(volume.path), role] = options
         faults = list(_faults(options))
         for key, words in faults:
-            self._add(_problem_of(volume, key, words))
-        if self._devices and not faults:
+            if role == volume.role or key in volume.settings.tables[role]:
+                self._add(_problem_of(volume, role, key, words))
+        if self._devices and not faults and role == present_role(volume):
             try:
                 check_primary(options) if isinstance(options, PrimaryOptions) else check_secondary(options)
             except PydbtError as error:
-                self._add(_problem_of(volume, _key_in(volume, str(error)), str(error)))
+                self._add(_problem_of(volume, role, _key_in(volume, role, str(error)), str(error)))
 
     def _unknown(self, path: Path, words: str, name: str = "") -> None:
         """A file that cannot be read may be that of a volume which runs."""
@@ -153,10 +163,10 @@ class Checks:
 
 
 def claims_of(volume: VolumeFile) -> Iterator[Claim]:
-    """What a volume takes for itself alone, as far as its file can be read."""
+    """What a volume takes for itself alone, in either role, as far as its file can be read."""
 
-    def claim(key: str, kind: str, value: Any, **more: Any) -> Claim:
-        line = volume.settings.text.line_of(volume.role, key)
+    def claim(key: str, kind: str, value: Any, role: str = volume.role, **more: Any) -> Claim:
+        line = volume.settings.text.line_of(role, key)
         return Claim(str(volume.path), line, key, shown(value), kind, **more)
 
     if volume.place is not None:
@@ -165,11 +175,13 @@ def claims_of(volume: VolumeFile) -> Iterator[Claim]:
     if volume.role:
         state = volume.state_dir
         yield claim("state", "a state directory", str(state), identity=os.path.realpath(state))
-    for key, kind in (("listen", "an address to listen at"), ("secondary", "a secondary")):
-        named = volume.table.get(key, [])
+    for role, kind in ((SECONDARY, "an address to listen at"), (PRIMARY, "a secondary")):
+        key = PEER_KEYS[role]
+        table = volume.settings.tables[role] if role and role in (volume.role, volume.other) else {}
+        named = table.get(key, [])
         for text in named if isinstance(named, list) else [named]:
             try:
-                yield claim(key, kind, text, address=parse_address(str(text)))
+                yield claim(key, kind, text, role, address=parse_address(str(text)))
             except UsageError:
                 continue  # it is told as a problem of its own
 
@@ -206,15 +218,18 @@ def _faults(options: Options) -> Iterator[tuple[str, str]]:
             yield "listen" if isinstance(options, SecondaryOptions) else "secondary", str(error)
 
 
-def _problem_of(volume: VolumeFile, key: str, words: str) -> Problem:
-    value = volume.table.get(key)
-    line = volume.settings.text.line_of(volume.role, key)
+def _problem_of(volume: VolumeFile, role: str, key: str, words: str) -> Problem:
+    """``key`` is of the table of ``role``, or else of that which the table takes it from."""
+    role = role if key in volume.settings.tables[role] or role == volume.role else volume.role
+    value = volume.settings.tables[role].get(key)
+    line = volume.settings.text.line_of(role, key)
     return Problem(str(volume.path), line, key, "" if value is None else shown(value), words)
 
 
-def _key_in(volume: VolumeFile, message: str) -> str:
+def _key_in(volume: VolumeFile, role: str, message: str) -> str:
     """The key whose option or value a message speaks of; else the key of the device."""
-    for key, value in volume.table.items():
+    table: dict[str, Any] = volume.settings.tables[role]
+    for key, value in table.items():
         if f"--{key} " in message or (len(str(value)) > 3 and str(value) in message):
             return key
     return "state" if str(STATE_ROOT / volume.name) in message else ROLES[volume.role]

@@ -9,12 +9,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydbt.cli.config_check import identity_of_place
+from pydbt.cli.side import may_be_primary
 from pydbt.cli.volume_files import VolumeFile, volume_files, volumes_folder
 from pydbt.controller.boot_files import mounts_at_boot, read_short
 from pydbt.core.configured.boot_order import ArmedVolume
 from pydbt.core.configured.fstab import AUTOMOUNT, FSTAB, PlannedMount, mounts_in_fstab, swaps_in_fstab
 from pydbt.core.configured.gate_units import gate_unit, needed_by_gate, why_not_gated
 from pydbt.core.configured.problems import Problem
+from pydbt.core.configured.role import PRIMARY
 from pydbt.core.errors import PydbtError
 from pydbt.device.stacking import devices_above
 from pydbt.device.sysfs import BlockDevice
@@ -37,7 +39,9 @@ def ungated_mounts(volumes: Iterable[VolumeFile], folder: Path = UNITS_OF_THIS_M
     gated = [
         (volume, place)
         for volume in volumes
-        if volume.role == "run" and (place := volume.place) is not None and volume.table.get("no-gate") is not True
+        if (place := volume.place) is not None
+        and may_be_primary(volume)
+        and volume.table_of(PRIMARY).get("no-gate") is not True
     ]
     try:
         text = fstab_file().read_text(encoding="utf-8", errors="surrogateescape") if gated else ""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from pydbt.cli.file_role import role_part
 from pydbt.cli.place import place_argument, typed_name
 from pydbt.cli.values import ADDRESS, PATH
 from pydbt.controller.control import call, is_answering, read_saved_status
@@ -25,7 +26,14 @@ from pydbt.controller.registry import (
 from pydbt.controller.supervisor_file import supervised_volumes
 from pydbt.core.configured.supervision import Condition
 from pydbt.core.errors import MachineError, NotRunning, PydbtError, UsageError
-from pydbt.core.seen.headline import UNKNOWN_AMOUNT, cluster_words, divergence_words, handover_words, problem_words
+from pydbt.core.seen.headline import (
+    UNKNOWN_AMOUNT,
+    cluster_words,
+    divergence_words,
+    handover_words,
+    problem_words,
+    role_words,
+)
 from pydbt.core.seen.view import View
 from pydbt.core.units import format_bytes
 from pydbt.device.sysfs import BlockDevice
@@ -155,9 +163,14 @@ def ask(state_dir: Path, request: dict[str, Any], timeout_s: float | None = 10.0
         raise NotRunning(f"{error}{last_known(state_dir)}") from error
 
 
-def with_cluster_words(report: dict[str, Any], state_dir: Path) -> dict[str, Any]:
-    """What a running controller told, with why the cluster does not promote it; of another user's secondary nothing more."""
-    return report if "user" in report else {**report, **cluster_part(state_dir)}
+def with_local_words(report: dict[str, Any], state_dir: Path) -> dict[str, Any]:
+    """What a running controller told, with why the cluster does not promote it, and that its file has another role.
+
+    Of another user's secondary nothing more.
+    """
+    if "user" in report:
+        return report
+    return {**report, **cluster_part(state_dir), **role_part(state_dir, report.get("role"))}
 
 
 def ask_primary(state_dir: Path, what: str) -> dict[str, Any]:
@@ -176,7 +189,7 @@ def last_status(state_dir: Path) -> View:
     from pydbt.controller.primary.stopped import status_of_armed, with_present_figures
 
     saved = read_saved_status(state_dir) or status_of_armed(state_dir)
-    return View(None if saved is None else with_present_figures(state_dir, saved))
+    return View(None if saved is None else {**with_present_figures(state_dir, saved), **role_part(state_dir)})
 
 
 def supervised_words(state_dir: Path) -> str:
@@ -226,10 +239,9 @@ def _last_state(state_dir: Path) -> str:
     tracked = armed_words(last) or ("; writes are still tracked" if _is_tracked(state_dir) else "")
     tracked += supervised_words(state_dir)
     if not last:
-        parts = View({**undecided_part(state_dir), **cluster_part(state_dir)})
-        return "; ".join(
-            [tracked, *filter(None, (handover_words(parts), divergence_words(parts), cluster_words(parts)))]
-        )
+        parts = View({**undecided_part(state_dir), **cluster_part(state_dir), **role_part(state_dir)})
+        found = handover_words(parts), divergence_words(parts), cluster_words(parts), role_words(parts)
+        return "; ".join([tracked, *filter(None, found)])
     words = [last.text("mode") or "unknown"]
     if words[0] in ("demoted", "promoted"):
         return "; ".join([f"{tracked}; {role_now(state_dir, words[0])}", *problem_words(last)])

@@ -12,4 +12,5 @@ class OnceOption(click.Option):
 
 def was_typed(name: str) -> bool:
     """Whether the parameter ``name`` of the command under way was typed, and not taken from a settings file."""
-    return click.get_current_context().get_parameter_source(name) is ParameterSource.COMMANDLINE
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydbt.cli.locate import last_known, last_status, with_cluster_words
-from pydbt.cli.volume_files import STATE_ROOT
+from pydbt.cli.locate import last_known, last_status, with_local_words
+from pydbt.cli.volume_files import ROLES, STATE_ROOT, VolumeFile, read_volume, volume_files
 from pydbt.controller.control import call
 from pydbt.controller.pinned import pinned_names, volume_of
 from pydbt.controller.registry import PINS, known_places
@@ -51,11 +53,32 @@ def known_state_dirs() -> dict[str, tuple[str, str]]:
         entry.state_dir: ("source" if entry.role == "primary" else "target", entry.place) for entry in known_places()
     }
     for folder in sorted(STATE_ROOT.glob("*")) if STATE_ROOT.is_dir() else ():
-        if (folder / "volume.json").exists() or (folder / "replica.json").exists():
+        if _has_state(folder):
             named.setdefault(str(folder), ("state_dir", str(folder)))
+    known = {os.path.realpath(folder) for folder in named}
+    for file in _configured():
+        place = os.path.realpath(file.state_dir)
+        if file.place is not None and _has_state(file.state_dir) and place not in known:
+            named.setdefault(str(file.state_dir), (ROLES[file.role], str(file.place)))
     for volume in supervised_volumes():
         named.setdefault(volume["state_dir"], ("source" if volume["role"] == "run" else "target", volume["place"]))
     return named
+
+
+def _configured() -> Iterator[VolumeFile]:
+    """The files that can be read; what is wrong with others, 'controller configcheck' tells."""
+    try:
+        paths = volume_files()
+    except PydbtError:
+        return
+    for path in paths:
+        with contextlib.suppress(PydbtError):
+            if (found := read_volume(path)).role:
+                yield found
+
+
+def _has_state(folder: Path) -> bool:
+    return any(os.path.exists(folder / name) for name in ("volume.json", "replica.json"))
 
 
 def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
@@ -63,7 +86,7 @@ def _report(state_dir: Path, key: str, place: str) -> dict[str, Any]:
     kept: dict[str, Any]
     try:
         told = call(state_dir, {"command": "status"}, _ANSWER_S)
-        return {**with_cluster_words(told, state_dir), "running": True, "state_dir": str(state_dir)}
+        return {**with_local_words(told, state_dir), "running": True, "state_dir": str(state_dir)}
     except NotRunning:
         return report_of_stopped(state_dir, key, place)
     except PydbtError as error:

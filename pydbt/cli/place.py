@@ -10,11 +10,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from pydbt.cli.volume_files import ROLES, VolumeFile, checked_values, read_volume, volume_files, volumes_folder
+from pydbt.cli.once import was_typed
+from pydbt.cli.volume_files import (
+    ROLES,
+    VolumeFile,
+    checked_values,
+    other_values,
+    read_volume,
+    volume_files,
+    volumes_folder,
+)
 from pydbt.core.configured.problems import did_you_mean, why_no_name
 from pydbt.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from pydbt.cli.side import Side
     from pydbt.core.seen.hooks import Hooks
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -58,6 +68,28 @@ def hooks_here() -> Hooks:
     file = typed_file()
     own = read_volume(file).settings if file is not None else None
     return hooks_of(own, click.get_current_context().find_root().obj)
+
+
+def side_here() -> Side | None:
+    """The configured side whose NAME was typed without any option: its state decides the role. None for anything else."""
+    context = click.get_current_context()
+    file, group = typed_file(), context.find_root().command
+    if file is None:
+        return None
+    volume, others = read_volume(file), {"check", *ROLES.values()}
+    if was_typed("state_dir") and context.params.get("state_dir") == volume.state_dir:
+        others.add("state_dir")
+    if any(was_typed(one.name) for one in context.command.params if one.name and one.name not in others):
+        return None
+    assert isinstance(group, click.Group)
+    from pydbt.cli.side import Side  # only what runs for long needs it
+
+    return Side(volume, group, hooks_here())
+
+
+def ends_when_promoted() -> bool:
+    """Whether a secondary that was typed like this ends when it was promoted: somebody has typed all of it, and sees that."""
+    return typed_file() is None or was_typed("fixed_role")
 
 
 def named_volume(word: str) -> VolumeFile | None:
@@ -112,15 +144,22 @@ def _place_of(context: click.Context, parameter: click.Parameter, value: Path | 
 
 
 def _values_of(volume: VolumeFile, context: click.Context) -> dict[str, Any]:
-    """All settings of the file, for the command of its role. They take the place of the table in ``controller.toml``."""
-    if volume.role and volume.role != context.info_name:
+    """All settings of the file, for the command of its role. They take the place of the table in ``controller.toml``.
+
+    The command may also be that of the role that the state of this side records.
+    """
+    from pydbt.cli.side import require_right, role_of_state  # the other commands go without
+
+    if volume.role in ("", context.info_name):
+        values, problems = checked_values(volume, context.command)
+    elif role_of_state(volume).role(volume.role) == context.info_name:
+        values, problems = other_values(volume, context.command)
+        problems = [*volume.problems, *problems]
+    else:
         raise UsageError(
             f"{volume.name} is {_KINDS[volume.role]}, by {volume.where()}: use 'controller {volume.role} {volume.name}'"
         )
-    values, problems = checked_values(volume, context.command)
-    for problem in problems:
-        more = f" (and {len(problems) - 1} more: 'controller configcheck {volume.name}')" if len(problems) > 1 else ""
-        raise UsageError(f"{problem}{more}")
+    require_right(volume, problems)
     return values
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
+from pydbt.cli.once import OnceOption
 from pydbt.cli.sections import SectionedCommand
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 class RoleCommand(SectionedCommand):
@@ -24,6 +27,17 @@ class RoleCommand(SectionedCommand):
         """Of the values of a file, as click takes them. OptionsRefused and other UsageErrors."""
         context = self.make_context(self.name, [], default_map=values)
         return self._options(context.params)
+
+
+def fixed_role_option(command: _Command) -> _Command:
+    """Decorate a command of a role with ``--fixed-role``."""
+    return click.option(
+        "--fixed-role",
+        cls=OnceOption,
+        is_flag=True,
+        expose_value=False,
+        help="Take no other role: not at the start, by the state, nor after a promotion.",
+    )(command)
 
 
 def require_given(context: click.Context, *names: str) -> None:

@@ -20,6 +20,7 @@ from pydbt.cli.program import Stopped
 from pydbt.cli.progress import ProgressReporter
 from pydbt.cli.protecting import role_changed
 from pydbt.cli.responsive import write_in_background
+from pydbt.cli.side import Side
 from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.expiry import require_usable
 from pydbt.controller.journal_room import require_journal_room
@@ -49,16 +50,19 @@ def serve_in_role(
     *,
     alone: bool = True,
     manager: ServiceManager = NO_MANAGER,
+    side: Side | None = None,
+    until_promoted: bool = True,
 ) -> int:
     """In either role, until it is stopped; the exit code. PydbtError before anything was done.
 
     ``only_check``: end after the checks. ``alone``: no other volume's process writes to this terminal. ``manager``: what
-    started this process, and is told how it goes.
+    started this process, and is told how it goes. ``side``: what a file configures, whose state decides the role. Without it a
+    secondary ends when it was promoted, or with ``until_promoted`` False tells its old primary of that.
     """
     write_in_background()
     outcome: int | PrimaryOptions | SecondaryOptions = options
     while not isinstance(outcome, int):
-        if outcome is not options:  # it has changed places with its peer
+        if outcome is not options:  # it has changed places with its peer, or was promoted or demoted
             _new_role(outcome)
         outcome = replace(outcome, manager=manager, hooks=options.hooks)
         match outcome:
@@ -66,7 +70,10 @@ def serve_in_role(
                 outcome = _serve_primary(outcome, only_check, alone)
             case SecondaryOptions():
                 with _heeding_signals():
-                    outcome = _serve_secondary(outcome, only_check)
+                    ends = side is None and until_promoted
+                    outcome = _serve_secondary(replace(outcome, until_promoted=ends), only_check)
+                if side is not None and isinstance(outcome, SecondaryOptions):
+                    outcome = side.options()
     return outcome
 
 

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ import click
 from click.core import ParameterSource
 
 from pydbt.cli.config import DEFAULT_FILE, Settings, is_missing, read_settings
-from pydbt.cli.config_check import Checked, Checks, Options
+from pydbt.cli.config_check import Checked, Checks
 from pydbt.cli.explain import explain
 from pydbt.cli.hook_settings import hooks_of
 from pydbt.cli.program import Stopped
 from pydbt.cli.responsive import finish_writing, write_as_at_the_start, write_without_waiting
 from pydbt.cli.serving import serve_in_role
-from pydbt.cli.volume_files import ROLES, VOLUMES, VolumeFile, volume_files, volumes_folder
+from pydbt.cli.side import Options, Side
+from pydbt.cli.volume_files import ROLES, VOLUMES, volume_files, volumes_folder
 from pydbt.controller.supervisor import Child, Supervisor
 from pydbt.controller.units import is_enabled, unit_of
 from pydbt.core.configured.supervision import Wanted
@@ -62,7 +62,8 @@ def run_all_configured(context: click.Context, given: dict[str, Any]) -> int | N
 
 
 def configured(role: str, group: click.Group, general: Path, root: Path = Path("/")) -> dict[str, Child]:
-    """Everything that is configured for a role, by name; that of ``controller.toml`` has the name of the file.
+    """Everything whose file begins in a role, by name; that of ``controller.toml`` has the name of the file. The state decides,
+    at each start, the role in which it is served.
 
     A file whose role cannot be told is there too, with its problem: its volume may run, and then runs on. UsageError when the
     folder is gone or cannot be read: nothing is known of its volumes then.
@@ -82,11 +83,9 @@ def configured(role: str, group: click.Group, general: Path, root: Path = Path("
             children[volume.name] = Child(Wanted("", problem=words + more), place, str(volume.state_dir))
             continue
         unit = unit_of(role, volume.name)
-        options = replace(options, hooks=hooks_of(volume.settings, defaults))
-        wanted = Wanted(_settings(volume, options), _identity(options), unit if is_enabled(unit, root) else "")
-        if volume.path.parent == volumes_folder():
-            options = replace(options, volume_file=volume.path)
-        children[volume.name] = Child(wanted, place, str(volume.state_dir), _server(options))
+        side = Side(volume, group, hooks_of(volume.settings, defaults))
+        wanted = Wanted(_settings(side), _identity(options), unit if is_enabled(unit, root) else "")
+        children[volume.name] = Child(wanted, place, str(volume.state_dir), _server(side))
     return children
 
 
@@ -108,9 +107,11 @@ def _defaults(general: Path) -> Settings | None:
         return None  # it is told as a problem of its own
 
 
-def _settings(volume: VolumeFile, options: Options) -> str:
-    """The same as long as table and hooks say the same, in whatever order and with whatever comments."""
-    text = json.dumps([volume.table, repr(options.hooks)], sort_keys=True, default=str)
+def _settings(side: Side) -> str:
+    """The same as long as tables and hooks say the same, in whatever order and with whatever comments."""
+    volume = side.volume
+    other = volume.settings.tables[volume.other] if volume.other else None
+    text = json.dumps([volume.table, other, repr(side.hooks)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
@@ -128,13 +129,13 @@ def _identity(options: Options) -> str:
     return repr(seen)
 
 
-def _server(options: Options) -> Callable[[], tuple[int, str]]:
+def _server(side: Side) -> Callable[[], tuple[int, str]]:
     """To be called in the process of the volume."""
 
     def serve() -> tuple[int, str]:
         write_as_at_the_start()
         try:
-            return serve_in_role(options, alone=False), ""
+            return serve_in_role(side.options(), alone=False, side=side), ""
         except (Exception, KeyboardInterrupt, Stopped) as error:
             sentence, code = explain(error)
             return code, sentence

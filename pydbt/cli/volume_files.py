@@ -12,6 +12,7 @@ import click
 
 from pydbt.cli.config import HOOKS_TABLE, Settings, Wrong, checked_table, read_toml_file
 from pydbt.core.configured.problems import Problem, did_you_mean, shown, why_no_name
+from pydbt.core.configured.role import OTHER_ROLE, PEER_KEYS
 from pydbt.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ VOLUMES = Path("/etc/pydbt/volumes")
 STATE_ROOT = Path("/var/lib/pydbt")
 # The table of a file, with the key of its device.
 ROLES = {"run": "source", "secondary": "target"}
-NEEDED = {"run": ("source", "secondary"), "secondary": ("target", "listen")}
+NEEDED = {role: (device, PEER_KEYS[role]) for role, device in ROLES.items()}
+# What the table of the other role takes from that of the first one, where it does not say it itself.
+_SHARED = ("identity", "insecure", "peer")
 # It is for one start by hand: a service would end with it.
 FOR_ONE_START = ("no-wait",)
 _PATHS = ("source", "target", "state", "identity")
@@ -35,12 +38,16 @@ _EXAMPLES = {
 
 @dataclass(frozen=True, slots=True)
 class VolumeFile:
-    """One file, as far as it can be read. ``role`` is empty when it cannot be told; ``problems`` are of its tables alone."""
+    """One file, as far as it can be read. ``role`` is that in which its side begins, empty when it cannot be told.
+
+    ``other``: the other role, where the file has a table for that as well. ``problems`` are of its tables alone.
+    """
 
     name: str
     role: str
     settings: Settings
     problems: tuple[Problem, ...] = ()
+    other: str = ""
 
     @property
     def path(self) -> Path:
@@ -49,6 +56,17 @@ class VolumeFile:
     @property
     def table(self) -> dict[str, Any]:
         return self.settings.tables[self.role] if self.role else {}
+
+    def table_of(self, role: str) -> dict[str, Any]:
+        """With its device and state directory, and what else it takes from the table of the role in which its side begins."""
+        if role == self.role:
+            return self.table
+        shared = {key: self.table[key] for key in _SHARED if key in self.table}
+        if isinstance(shared.get("peer"), list):  # of several secondaries; a secondary has one primary
+            del shared["peer"]
+        device = self.table.get(ROLES[self.role])
+        own = self.settings.tables[role] if role == self.other else {}
+        return {**shared, **own, ROLES[role]: device, "state": str(self.state_dir)}
 
     @property
     def place(self) -> Path | None:
@@ -102,21 +120,34 @@ def read_volume(path: Path) -> VolumeFile:
         problems.append(Problem(str(path), 0, "", "", words))
     for broken in text.broken:
         problems.append(Problem(str(path), broken.line, broken.key, broken.value, broken.words))
-    role, found = _role_of(text) if text.whole else ("", [])
+    role, other, found = _roles_of(text) if text.whole else ("", "", [])
     problems += [_problem(settings, "", wrong) for wrong in found]
     problems += [
         _problem(settings, "" if wrong.key == HOOKS_TABLE else HOOKS_TABLE, wrong) for wrong in _wrong_hooks(text)
     ]
-    return VolumeFile(path.stem, role, settings, tuple(problems))
+    return VolumeFile(path.stem, role, settings, tuple(problems), other)
 
 
 def checked_values(volume: VolumeFile, known: click.Command) -> tuple[dict[str, Any], list[Problem]]:
-    """The values of its table for click, with the state directory, and everything that is wrong in the file."""
+    """The values of its table for click, with the state directory, and everything that is wrong in the file but for ``other``."""
     if not volume.role:
         return {}, list(volume.problems)
     values, wrong = _checked(known, volume.role, volume.settings.text)
     values.setdefault("state_dir", str(volume.state_dir))
     return values, [*volume.problems, *(_problem(volume.settings, volume.role, one) for one in wrong)]
+
+
+def other_values(volume: VolumeFile, known: click.Command) -> tuple[dict[str, Any], list[Problem]]:
+    """The values for the role that the side may change to, and what is wrong in the table for it, if the file has one.
+
+    ``known`` is the command of that role. What its table needs, and no table is there, is missing in the values.
+    """
+    role = OTHER_ROLE[volume.role]
+    wrong: list[Wrong] = []
+    if volume.other:
+        _, wrong = _checked(known, role, volume.settings.text, begins=False)
+    values, _ = checked_table(known, role, volume.table_of(role))
+    return values, [_problem(volume.settings, role, one) for one in wrong]
 
 
 def _wrong_hooks(text: TomlText) -> list[Wrong]:
@@ -127,8 +158,11 @@ def _wrong_hooks(text: TomlText) -> list[Wrong]:
     return read_hooks(text.tables[HOOKS_TABLE])[1]
 
 
-def _role_of(text: TomlText) -> tuple[str, list[Wrong]]:
-    """The table of the file's role, and what is wrong with the tables; no role when it cannot be told."""
+def _roles_of(text: TomlText) -> tuple[str, str, list[Wrong]]:
+    """The role in which the side begins, the other one if it has a table, and what is wrong with the tables.
+
+    Of two tables the one that names the device is that of the beginning. No role when it cannot be told.
+    """
     wrong = []
     for name, table in text.tables.items():
         if name == HOOKS_TABLE:
@@ -136,28 +170,43 @@ def _role_of(text: TomlText) -> tuple[str, list[Wrong]]:
         guess = did_you_mean(name, list(ROLES))
         if name not in ROLES:
             kind = "table" if isinstance(table, dict) else "key"
-            words = f"unknown {kind}: expected one table, [run] of a volume or [secondary] of a replica{guess}"
+            words = f"unknown {kind}: expected a table [run] of a volume or [secondary] of a replica{guess}"
             wrong.append(Wrong(name, "", words))
         elif not isinstance(table, dict):
             wrong.append(Wrong(name, "", f"expected a line [{name}] with its settings below"))
     roles = [name for name in ROLES if isinstance(text.tables.get(name), dict)]
     if len(roles) > 1:
-        wrong.append(Wrong("secondary", "", "expected one table in a file, and [run] is there too: write another file"))
+        broken = {(one.table, one.key) for one in text.broken}
+        naming = [name for name in roles if ROLES[name] in text.tables[name] or (name, ROLES[name]) in broken]
+        if len(naming) == 1:
+            return naming[0], OTHER_ROLE[naming[0]], wrong
+        words = (
+            "expected the device in one table alone, that of the role in which this side begins: source in [run], or target in "
+            "[secondary]"
+        )
+        wrong.append(Wrong("secondary", "", words))
+        return "", "", wrong
     if not roles and not wrong and not any(broken.table for broken in text.broken):
         wrong.append(Wrong("", "", "expected a table [run] of a volume or [secondary] of a replica, and there is none"))
-    return roles[0] if len(roles) == 1 else "", wrong
+    return roles[0] if roles else "", "", wrong
 
 
-def _checked(known: click.Command, role: str, text: TomlText) -> tuple[dict[str, Any], list[Wrong]]:
+def _checked(
+    known: click.Command, role: str, text: TomlText, *, begins: bool = True
+) -> tuple[dict[str, Any], list[Wrong]]:
+    """``begins``: it is the table of the role in which the side begins; the other one has neither device nor state directory."""
     table = text.tables[role]
     values, wrong = checked_table(known, role, table)
     there = {*table, *(broken.key for broken in text.broken)}
-    for key in NEEDED[role]:
+    for key in NEEDED[role] if begins else (PEER_KEYS[role],):
         if key not in there or table.get(key) == []:
             wrong.append(Wrong(key, "", f"missing: expected {_EXAMPLES[key]}"))
     for key in FOR_ONE_START:
         if table.get(key) is True:
             wrong.append(Wrong(key, "", "expected on the command line alone: it is for one start by hand"))
+    if not begins and "state" in table:
+        words = f"expected in [{OTHER_ROLE[role]}] alone: a side has one state directory, in either role"
+        wrong.append(Wrong("state", "", words))
     named = {key for key, _, _ in wrong}
     wrong += [Wrong(key, "", words) for key, words in _paths(table) if key not in named]
     return values, wrong

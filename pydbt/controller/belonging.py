@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydbt.core.configured.role import SECONDARY, RoleRecord, recorded
 from pydbt.core.secondary.belonging import Belonging, belonging
 from pydbt.device.target import names_of
 from pydbt.store.replica_state import load_record
@@ -13,8 +14,7 @@ from pydbt.store.target_names import load_target_names
 def is_replica(role: str, state_dir: Path) -> bool:
     """Whether the device of a configured volume is that of a replica now. Its state counts for more than its file: a replica
     may have been promoted, and a volume demoted. StateError when the state cannot be read."""
-    record = load_record(state_dir)
-    return role == "secondary" if record is None else not record.promoted
+    return RoleRecord(recorded(load_record(state_dir), is_volume=False)).role(role) == SECONDARY
 
 
 def belonging_of(target: Path, state_dir: Path) -> Belonging:

@@ -17,11 +17,14 @@ from pydbt.controller.boot_files import armed_volume, at_their_goals, mounts_at_
 from pydbt.controller.units import is_enabled
 from pydbt.core.configured.boot_order import DropIn, arm_unit, arming_order, state_mounts
 from pydbt.core.configured.fstab import PlannedMount
-from pydbt.core.configured.gate_units import gate_order, gate_unit, hold_unit, needed_by_gate
+from pydbt.core.configured.gate_units import gate_order, gate_unit, hold_unit, hold_wanted, needed_by_gate
 from pydbt.core.configured.problems import why_no_name
 
 VOLUME_FILES = "etc/pydbt/volumes"
 STATES_FOLDER = "/var/lib/pydbt"
+TARGET_RULES = "etc/udev/rules.d/62-pydbt-targets.rules"
+"""As in ``target_rules``."""
+_TABLES = (("run", "source"), ("secondary", "target"))
 NETWORK_DISKS = ("fcoe.service", "iscsi.service", "iscsid.service", "open-iscsi.service", "rbdmap.service")
 _WARNING, _INFO = 4, 6  # of the kernel's log (syslog(2))
 
@@ -76,10 +79,11 @@ def _drop_ins(
     """Everything that the file of a volume asks of this machine's mounts. OSError and ValueError for one that cannot be read."""
     text = (read_short(path) or "").encode("utf-8", "surrogateescape").decode()  # TOML has no other bytes
     tables: Any = tomllib.loads(text)
-    role, place = ("run", "source") if isinstance(tables.get("run"), dict) else ("secondary", "target")
-    table = tables.get(role)
-    if not isinstance(table, dict):
+    found = [one for one in ((tables.get(role), key) for role, key in _TABLES) if isinstance(one[0], dict)]
+    if not found:
         return
+    # Of two tables the one with the device is that of the role in which this side began.
+    table, place = next((one for one in found if one[1] in one[0]), found[0])
     device, state = table.get(place), table.get("state") or f"{STATES_FOLDER}/{path.stem}"
     if not isinstance(device, str) or not isinstance(state, str):
         raise ValueError(f"expected a text for {place} and state")
@@ -88,12 +92,15 @@ def _drop_ins(
     for unit in (gate_unit(volume.name), hold_unit(volume.name)):
         if drop_in := state_mounts(unit, volume):
             yield drop_in
-    if role != "run":
-        return
+    # So these are ordered for either role: the state cannot be read yet, and tells the arming and the gate the role later.
     mounts = at_their_goals(mounts, volume, root)
+    is_hidden = volume.name in _hidden(root)
+    if is_hidden and place == "source":
+        yield hold_wanted(volume.name)
     if is_enabled(arm_unit(volume.name), root):
-        yield arming_order(volume, mounts, keepers)
-    if table.get("no-gate") is not True:
+        yield arming_order(volume, mounts, keepers, is_hidden=is_hidden)
+    run = tables.get("run")
+    if not isinstance(run, dict) or run.get("no-gate") is not True:
         for mount in needed_by_gate(volume, mounts):
             _tell(
                 log,
@@ -101,6 +108,19 @@ def _drop_ins(
                 f"{mount.where} does not wait for the gate of {volume.name}, which needs what is mounted there",
             )
         yield from gate_order(volume, mounts)
+
+
+def _hidden(root: Path) -> frozenset[str]:
+    """The sides whose device is hidden from systemd, because they are replicas: who waited for its unit would wait in vain."""
+    try:
+        text = read_short(root / TARGET_RULES)
+    except OSError:
+        return frozenset()
+    if not text:
+        return frozenset()
+    from pydbt.core.configured.target_rules import known_targets  # few machines have such a file, and it brings more
+
+    return frozenset(known_targets(text))
 
 
 def _device_keepers(root: Path) -> tuple[str, ...]:

@@ -91,7 +91,8 @@ class PrimaryOptions:
     for its secondaries, as later runs do. ``report`` is called with each new report while the service runs.
     ``manager`` is told that it runs. ``volume_file`` is the file of ``/etc/pydbt/volumes`` that configures it, if one does.
     ``on_unreachable``: what is done before the volume is mounted, where a secondary does not answer; a run itself asks for
-    nothing. ``hooks``: the programs that are run when something changes.
+    nothing. ``hooks``: the programs that are run when something changes. ``afterwards``: how this side is the secondary after a
+    change of places, where its file says that.
     """
 
     source: Path
@@ -127,6 +128,7 @@ class PrimaryOptions:
     hooks: Hooks = NO_HOOKS
     report: Callable[[Shown], None] | None = None
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
+    afterwards: SecondaryOptions | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _refuse_all([*self._of_the_connection(), *self._of_the_sizes(), *self._of_the_times()])
@@ -208,8 +210,9 @@ class SecondaryOptions:
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
     ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
-    ``until_promoted``: it ends when its replica was promoted; else the same process then tells the old primary of it.
-    ``hooks`` and ``volume_file`` are as of a primary.
+    ``until_promoted``: it ends when its replica was promoted; else the same process goes on, in the role that the state
+    records then. ``hooks`` and ``volume_file`` are as of a primary. ``afterwards``: how this side is the primary after a
+    change of places, where its file says that.
     """
 
     target: Path
@@ -232,6 +235,7 @@ class SecondaryOptions:
     volume_file: Path | None = None
     listener: Listener | None = field(default=None, compare=False, repr=False)
     manager: ServiceManager = field(default=NO_MANAGER, compare=False, repr=False)
+    afterwards: PrimaryOptions | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         _refuse_all(list(self._faults()))

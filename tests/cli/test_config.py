@@ -77,7 +77,7 @@ ONCE = {
 def test_the_decisions_for_once_are_these_and_the_document_names_them() -> None:
     assert ONCE.keys() == {
         ("run", "accept-replica"), ("run", "assume-in-sync"), ("run", "check"), ("secondary", "replay-only"),
-        ("secondary", "check"), ("secondary", "accept-target"), ("secondary", "until-promoted"),
+        ("secondary", "check"), ("secondary", "accept-target"), ("secondary", "fixed-role"), ("run", "fixed-role"),
         ("promote", "accept-target"), ("secondaries", "add"), ("secondaries", "remove"), ("secondaries", "peer"),
         ("promote", "force"), ("verify", "cancel"), ("down", "volume"), ("down", "all"), ("gate", "on-unreachable"),
     }  # fmt: skip

@@ -96,7 +96,8 @@ def test_files_that_are_all_wrong_are_told_and_are_wrong_usage(volumes: Path) ->
     [
         (lambda text: text.replace("[secondary]", "[secondary"), 0o644, "is not TOML"),
         (lambda text: text + "x = \n", 0o644, "is not TOML"),
-        (lambda text: text + "[run]\n", 0o644, "one table"),
+        (lambda text: text + "[run]\n", 0o644, "secondary: missing"),
+        (lambda text: text + '[run]\nsource = "/dev/vda3"\n', 0o644, "in one table alone"),
         (lambda text: "", 0o644, "a table"),
         (lambda text: text, 0o666, "not safe from other users"),
     ],

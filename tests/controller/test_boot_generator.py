@@ -10,9 +10,10 @@ import pytest
 
 from pydbt.controller.boot_chain import keep_names, why_unarmed
 from pydbt.controller.boot_files import GENERATED, at_their_goals, mounts_at_boot, names_file, units_behind
-from pydbt.controller.boot_generator import STATES_FOLDER, VOLUME_FILES, main
+from pydbt.controller.boot_generator import STATES_FOLDER, TARGET_RULES, VOLUME_FILES, main
 from pydbt.core.configured.boot_order import ArmedVolume, names_text
 from pydbt.core.configured.fstab import mounts_in_fstab
+from pydbt.core.configured.target_rules import Match, TargetRule, udev_rules
 from pydbt.device import names
 from pydbt.device.names import device_names
 from pydbt.device.sysfs import BlockDevice
@@ -126,6 +127,51 @@ def test_links_of_a_root_that_is_looked_at_from_outside_are_not_followed(tmp_pat
     assert at_their_goals(mounts, volume, tmp_path, lambda _: "/goal") == mounts
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[secondary]\ntarget = "/dev/vda3"\n',
+        '[secondary]\ntarget = "/dev/vda3"\n[run]\nsecondary = "10.0.0.1:7790"\n',
+        '[run]\nsecondary = "10.0.0.1:7790"\n[secondary]\ntarget = "/dev/vda3"\n',
+        '[run]\nsource = "/dev/vda3"\n[secondary]\nlisten = "10.0.0.1:7790"\n',
+    ],
+)
+def test_a_side_is_ordered_whatever_its_role_is_because_the_state_cannot_be_read_yet(
+    machine: Machine, text: str
+) -> None:
+    """A replica that was promoted is armed before its mount, and its mount asks the gate."""
+    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\n")
+    machine.volume("data", text, UUID, "/dev/vda3")
+    assert machine.generate() == 0
+    assert "Before=" in machine.order("data") and "After=dev-vda3.device\n" in machine.order("data")
+    assert "srv-data.mount.d" in machine.ordered()
+
+
+def test_no_gate_of_the_primary_s_table_counts_beside_the_other_one(machine: Machine) -> None:
+    machine.fstab("UUID=1-2 /srv/data ext4 defaults,_netdev 0 2\n")
+    text = '[secondary]\ntarget = "/dev/vda3"\n[run]\nsecondary = "10.0.0.1:7790"\nno-gate = true\n'
+    machine.volume("data", text, UUID, "/dev/vda3")
+    assert machine.generate() == 0 and machine.ordered() == ["pydbt-arm@data.service.d"]
+
+
+def test_nobody_waits_for_a_device_that_the_rules_hide_because_it_is_a_replica_now(machine: Machine) -> None:
+    """systemd would wait for a minute and a half, and with it the secondary of this side."""
+    machine.volume("data", '[run]\nsource = "/dev/vda3"\n', UUID, "/dev/vda3")
+    machine.volume("other", '[run]\nsource = "/dev/vdc"\n')
+    rules = machine.root / TARGET_RULES
+    rules.parent.mkdir(parents=True)
+    rules.write_text(udev_rules([TargetRule("data", "/dev/vda3", Match("serial", "one"), ())]))
+    assert machine.generate() == 0
+    assert ".device" not in machine.order("data") and "Before=" in machine.order("data")
+    wanted = machine.normal / "pydbt@data.service.d/pydbt-hold.conf"
+    assert "\nWants=pydbt-hold@data.service\n" in wanted.read_text()
+    assert not (machine.normal / "pydbt@other.service.d").exists(), "a volume has nothing to hold"
+    assert "After=dev-vdc.device\n" in machine.order("other")
+    rules.unlink()
+    os.mkfifo(rules)
+    assert machine.generate() == 0 and "After=dev-vda3.device\n" in machine.order("data")
+
+
 def test_a_masked_unit_is_not_ordered(machine: Machine) -> None:
     machine.volume("data")
     (machine.root / "etc/systemd/system/pydbt-arm@data.service").symlink_to(os.devnull)
@@ -155,7 +201,7 @@ def test_one_volume_that_cannot_be_read_changes_no_other(machine: Machine) -> No
     machine.volume("good", '[run]\nsource = "/dev/vda3"\n', UUID)
     assert machine.generate() == 0
     assert "Before=srv-data.mount" in machine.order("good")
-    assert machine.ordered() == ["pydbt-arm@good.service.d"]
+    assert machine.ordered() == ["pydbt-arm@good.service.d", "pydbt-arm@replica.service.d"]
     for name in ("toml", "type", "state", "empty-run", "long", "latin", "pipe"):
         assert f"{name}.toml: its volume is not ordered" in machine.said(), name
 
@@ -225,7 +271,9 @@ def test_the_entry_needs_no_package_and_writes_nothing_but_drop_ins(tmp_path: Pa
 
 def test_the_state_directory_is_where_the_program_looks_for_it() -> None:
     from pydbt.cli import volume_files
+    from pydbt.core.configured import target_rules
 
+    assert target_rules.RULES_FILE == TARGET_RULES
     assert str(volume_files.STATE_ROOT) == STATES_FOLDER and str(volume_files.VOLUMES) == f"/{VOLUME_FILES}"
 
 

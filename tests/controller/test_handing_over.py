@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,19 +16,25 @@ import pytest
 
 from pydbt.cli.commands.promote import promote
 from pydbt.controller import roles
-from pydbt.controller.options import PrimaryOptions
+from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.primary import handing_over
+from pydbt.controller.primary.former_address import answering_the_old_primary, keep_former_address
 from pydbt.controller.primary.handing_over import HandingOver
 from pydbt.controller.requests import Request
+from pydbt.controller.role_record import role_record
 from pydbt.controller.roles import require_no_replica, require_no_successor
+from pydbt.controller.secondary.other_role import as_primary
 from pydbt.core.errors import BusyError, PeerError, PydbtError, StateError, UsageError
 from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol.frames import HANDOVER, WITHDRAWAL, Hello
 from pydbt.core.secondary.open_handover import HandoverStage
+from pydbt.core.secondary.replica import ReplicaRecord
+from pydbt.core.units import MIB
+from pydbt.network.address import format_address
 from pydbt.network.connection import FramedConnection
 from pydbt.posix import atomic
 from pydbt.store.open_handover_file import load_open_handover
-from pydbt.store.replica_state import load_record
+from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.secondary_record import SecondaryRecord, SyncPhase
 from pydbt.store.successor import load_successor, save_successor
 from pydbt.store.volume_state import VolumeState, load_state, save_state
@@ -46,7 +53,9 @@ class Side:
             address="127.0.0.1:7790", brain=SimpleNamespace(mode=Mode.NORMAL, state=state), connection=connection
         )
         options = PrimaryOptions(Path("/dev/x"), (("127.0.0.1", 7790),), tmp_path, insecure=True)
-        self.volume: Any = SimpleNamespace(options=options, device=SimpleNamespace(path="/dev/x"), peers={1: self.peer})
+        self.volume: Any = SimpleNamespace(
+            options=options, device=SimpleNamespace(path="/dev/x"), peers={1: self.peer}, former_address=None
+        )
         self.busy = False
         monkeypatch.setattr(handing_over, "require_unused", lambda *_: None)
         monkeypatch.setattr(handing_over, "check_target", lambda *_, **__: None)
@@ -139,6 +148,73 @@ def test_a_secondary_that_understands_it_is_told_that_it_was_given_up(side: Side
     side.peer.connection.features = (HANDOVER,)
     side.switch(f"127.0.0.1:{free_port()}").give_up(PydbtError("stopped"))
     assert not side.sent[-1].is_withdrawal, "an earlier version would answer it"
+
+
+def with_file(side: Side, port: int) -> None:
+    """A file of this side says where it listens as the secondary, and with how large a journal."""
+    options = side.volume.options
+    afterwards = SecondaryOptions(
+        options.source, "127.0.0.1", port, options.state_dir, insecure=True, journal_limit_bytes=64 * MIB,
+        volume_file=Path("/etc/pydbt/volumes/data.toml"),
+    )  # fmt: skip
+    side.volume.options = replace(options, volume_file=afterwards.volume_file, afterwards=afterwards, compress=True)
+
+
+def test_the_file_says_where_and_how_this_side_is_the_secondary_and_the_way_back_keeps_every_option(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(handing_over, "require_journal_room", lambda _, limit_bytes: asked.append(limit_bytes))
+    port = free_port()
+    with_file(side, port)
+    change = side.switch(None)
+    try:
+        assert asked == [64 * MIB], "whatever its start asks for is asked now"
+        assert side.sent[-1].listen == f"127.0.0.1:{port}"
+        back = change._secondary.afterwards
+        assert back is not None and back.compress and change._secondary.journal_limit_bytes == 64 * MIB
+        again = as_primary(change._secondary, ("127.0.0.1", 7791))
+        assert again.compress and again.secondaries == (("127.0.0.1", 7791),)
+        assert again.afterwards is not None and again.afterwards.listen == ("127.0.0.1", port)
+        assert again.afterwards.listener is None
+    finally:
+        change.give_up(PydbtError("stopped"))
+
+
+def test_an_address_that_is_not_the_file_s_is_refused_because_it_is_forgotten_at_a_restart(side: Side) -> None:
+    port = free_port()
+    with_file(side, port)
+    side.refused(UsageError, "127.0.0.1:1", f"127.0.0.1:{port}", "data.toml", "leave --listen out")
+    side.switch(f"127.0.0.1:{port}").give_up(PydbtError("stopped"))
+
+
+def test_a_decision_for_once_is_not_taken_again_on_the_way_back(side: Side) -> None:
+    side.volume.options = replace(side.volume.options, accept_replica=True, assume_in_sync=True, new_peer_key=True)
+    change = side.switch("127.0.0.1:0")
+    back = change._secondary.afterwards
+    change.give_up(PydbtError("stopped"))
+    assert back is not None and not (back.accept_replica or back.assume_in_sync or back.new_peer_key)
+
+
+def test_the_answers_to_an_old_primary_make_way_for_the_secondary_at_their_address_and_come_back(
+    side: Side, tmp_path: Path
+) -> None:
+    """After a failover this side answers where it was a replica; its way back is the secondary of the old primary there."""
+    port = free_port()
+    keep_former_address(tmp_path, f"127.0.0.1:{port}")
+    record = ReplicaRecord(replica="12" * 16, target="t", segment_bytes=65536, promoted="2026-01-01T00:00:00+00:00")
+    save_record(tmp_path, record)
+    with answering_the_old_primary(side.volume.options) as former:
+        side.volume.former_address = former
+        former.answer()
+        assert listens(port), "it answers"
+        with socket.create_connection(("127.0.0.1", port)):
+            pass
+        change = side.switch(f"127.0.0.1:{port}")
+        assert change._secondary.listener is not None
+        change.give_up(PydbtError("stopped"))
+        assert change._secondary.listener is None and listens(port), "it answers again"
+    assert not listens(port)
 
 
 def test_a_socket_of_this_machine_is_taken_away_when_it_is_given_up(side: Side, tmp_path: Path) -> None:
@@ -254,7 +330,7 @@ class FailingOnce:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("number", range(13))
+@pytest.mark.parametrize("number", range(14))
 def test_a_failure_of_any_write_is_reported_with_the_role_that_each_side_has(
     side: Side, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, after: bool
 ) -> None:
@@ -288,6 +364,8 @@ def test_a_place_that_was_taken_is_no_question_and_one_that_may_not_have_been_is
     taken.mkdir()
     ending = Ending(side, taken, monkeypatch)
     assert not ending.complete() and load_successor(taken) is not None
+    known = role_record(taken)
+    assert known.successor == "127.0.0.1:7790" and known.listen == format_address(*ending.change._secondary.listen)
     found = load_open_handover(taken)
     assert found is not None and found.stage is HandoverStage.TAKEN, "until that primary is heard"
 

@@ -97,7 +97,8 @@ def test_the_loss_of_a_promotion_is_printed_although_the_old_address_cannot_be_k
 ) -> None:
     monkeypatch.setattr(former_address, "keep_former_address", full)
     told = {"host": "alpha", "source": "/dev/x", "heard_seconds": 25.0, "ended": False, "told": "2026-01-02T03:04:05Z"}
-    promotion._tell(options.state_dir, {"listen": "10.0.0.2:7790", "primary": told})
+    status = {"listen": "10.0.0.2:7790", "primary": told}
+    promotion._tell(options.state_dir, status, promotion._keep_address(options.state_dir, status))
     *loss, last = capsys.readouterr().out.splitlines()
     assert loss and "No space left on device" in last
 

@@ -134,7 +134,7 @@ def test_a_primary_that_was_let_to_mount_is_not_forgotten(side: Side, how: str) 
 
 
 def test_the_secondary_ends_after_its_promotion_where_that_was_asked_for(side: Side) -> None:
-    started = side.secondary("--until-promoted")
+    started = side.secondary("--fixed-role")
     done = side.run("promote", "data")
     assert done.code == 0 and "start 'controller secondary', or its unit, again" in done.output, done
     assert started.wait() == 0 and side.is_promoted, started.words()

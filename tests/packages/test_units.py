@@ -299,9 +299,12 @@ def test_the_secondary_begins_behind_the_hold_and_nobody_waits_for_the_device(tm
         assert not any(".device" in value or "/dev" in value for values in unit.values() for value in values)
 
 
-def test_the_replication_begins_behind_the_arming_and_ends_before_the_closing_record() -> None:
-    assert "pydbt-arm@%i.service" in settings("run")["After"]
-    assert "local-fs.target" in " ".join(settings("run")["After"]), (
+@pytest.mark.parametrize("role", ROLES)
+def test_either_unit_may_serve_either_role_behind_the_arming_and_the_hold(role: str) -> None:
+    """The state decides the role, and not the unit: both begin behind the arming and end before the closing record."""
+    assert "pydbt-arm@%i.service" in settings(role)["After"]
+    assert "pydbt-hold@%i.service" in settings(role)["After"]
+    assert "local-fs.target" in " ".join(settings(role)["After"]), (
         "it ends before the unmount, whose writes are tracked"
     )
 

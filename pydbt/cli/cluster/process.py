@@ -26,8 +26,8 @@ from pydbt.posix.ownership import open_own
 _JOURNAL = Path("/run/systemd/journal/stdout")
 _LOG_NAME = "cluster.log"
 _LOOK_S = 0.25
-# The agent itself starts what comes after a promotion.
-_LAST_WORDS = {"run": (), "secondary": ("--until-promoted",)}
+# The cluster gives the role, and the agent itself starts what comes after a promotion.
+_ROLE_OPTION = "--fixed-role"
 
 
 class ProgramFailed(PydbtError):
@@ -59,13 +59,13 @@ class VolumeProcess:
     def start(self, role: str) -> None:
         """Start the controller in a role, and return when it is in it: it tracks every write, or it listens."""
         # What can be seen before a start is told in a sentence of its own.
-        self.command(role, role, self._volume.name, "--check")
+        self.command(role, role, self._volume.name, _ROLE_OPTION, "--check")
         name = f"pydbt-agent-{secrets.token_hex(8)}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notes, self._log() as log:
             notes.bind(f"\0{name}")
             notes.settimeout(_LOOK_S)
             child = subprocess.Popen(
-                [*_logged(self._volume.name), *_program(), role, self._volume.name, *_LAST_WORDS[role]], cwd=self._folder(role),
+                [*_logged(self._volume.name), *_program(), role, self._volume.name, _ROLE_OPTION], cwd=self._folder(role),
                 env=self._environment(role) | {"NOTIFY_SOCKET": f"@{name}"}, stdin=subprocess.DEVNULL, stdout=log,
                 stderr=log, start_new_session=True,
             )  # fmt: skip

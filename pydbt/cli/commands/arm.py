@@ -9,11 +9,13 @@ import click
 
 from pydbt.cli.locate import locate, volume_arguments
 from pydbt.cli.place import named_volume, typed_name
+from pydbt.cli.side import present_role, role_of_state
 from pydbt.cli.volume_files import VolumeFile, read_volume, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
 from pydbt.controller.control import is_answering
 from pydbt.controller.registry import claimed_state_dir
 from pydbt.controller.state_dir import AS_THAT_USER, check_state_dir
+from pydbt.core.configured.role import PRIMARY, Recorded
 from pydbt.core.errors import BusyError, NotRunning, PydbtError, UsageError
 from pydbt.core.printable import printable
 from pydbt.device.checks import require_root
@@ -28,11 +30,14 @@ def arm(source: Path | None, state_dir: Path | None) -> int:
     Attaches programs that only mark the blocks that are written, and returns. The next `run` takes over from them. Run it
     after a boot, before the file system is checked and mounted: then nothing but what was written is compared. The unit
     pydbt-arm@NAME does that, ordered by what is in /etc/fstab. `disarm` ends it. When there is nothing to do, the command
-    succeeds too.
+    succeeds too: for a configured side that is a replica now, for example.
     """
     require_root("controller arm", "it reads block devices and loads eBPF")
     device, place, file = _volume(source, state_dir)
     check_state_dir(place, AS_THAT_USER)
+    if file is not None and (replica := _why_no_volume(file)):
+        click.echo(f"nothing to do for {printable(str(source))}: {replica}")
+        return 0
     # Only now: it brings the eBPF side.
     from pydbt.controller.primary.arming import arm_volume
 
@@ -59,6 +64,9 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
     require_root("controller disarm", "it takes programs out of the kernel")
     device, place, file = _volume(source, state_dir)
     check_state_dir(place, AS_THAT_USER)
+    if file is not None and (replica := _why_no_volume(file)):
+        click.echo(f"nothing to do for {printable(str(source))}: {replica}")
+        return 0
     if is_answering(place):
         raise BusyError(
             f"a controller replicates {source}: stop it first, or stop both with 'controller down {source}'"
@@ -74,6 +82,13 @@ def disarm(source: Path | None, state_dir: Path | None) -> int:
     return 0
 
 
+def _why_no_volume(file: Path) -> str:
+    """Why a configured side has nothing to be armed; empty where it is a volume, by its state, or by its file without one."""
+    volume = read_volume(file)
+    known = role_of_state(volume)
+    return f"it is {known.became()}" if known.recorded is Recorded.REPLICA else ""
+
+
 def _volume(source: Path | None, state_dir: Path | None) -> tuple[Path, Path, Path | None]:
     """SOURCE, its state directory and the file that configures it, if one does.
 
@@ -83,7 +98,7 @@ def _volume(source: Path | None, state_dir: Path | None) -> tuple[Path, Path, Pa
         raise UsageError("name the volume: its NAME in the configuration, or its SOURCE")
     name = typed_name()
     if name and (volume := named_volume(name)) is not None:
-        if volume.role != "run":
+        if volume.role != PRIMARY and role_of_state(volume).recorded is Recorded.NOTHING:
             raise UsageError(f"{name} is a replica, by {volume.where()}: only a volume is armed, on its primary")
         return source, state_dir or volume.state_dir, volume.path
     if "/" not in str(source) and not os.path.lexists(source):
@@ -105,7 +120,11 @@ def _configured(device: BlockDevice) -> VolumeFile | None:
     for path in volume_files():
         try:
             volume = read_volume(path)
-            if volume.role == "run" and volume.place and BlockDevice.identify(volume.place).number == device.number:
+            if (
+                present_role(volume) == PRIMARY
+                and volume.place
+                and BlockDevice.identify(volume.place).number == device.number
+            ):
                 return volume
         except PydbtError:
             continue  # 'controller configcheck' tells it

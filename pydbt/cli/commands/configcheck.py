@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -10,10 +11,11 @@ import click
 from pydbt.cli.config import DEFAULT_FILE
 from pydbt.cli.config_check import Checked, Checks
 from pydbt.cli.gated_mounts import gates_of_nobody, ungated_mounts
+from pydbt.cli.side import differing_words, may_be_primary, refused_words
 from pydbt.cli.taken_targets import warnings_about
-from pydbt.cli.volume_files import VOLUMES, volume_files, volumes_folder
+from pydbt.cli.volume_files import VOLUMES, VolumeFile, volume_files, volumes_folder
 from pydbt.controller.boot_chain import keep_names
-from pydbt.core.configured.problems import did_you_mean
+from pydbt.core.configured.problems import Problem, did_you_mean
 from pydbt.core.errors import UsageError
 from pydbt.core.printable import printable
 
@@ -28,7 +30,8 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     Checks /etc/pydbt/controller.toml and every file in /etc/pydbt/volumes, or those that are named, and prints one line for
     each error: file, line, key, value, and what was expected. Lines of /etc/fstab that mount a volume without its gate are
     errors too, and so are drop-ins that require the gate of no volume. Exit code 2: there are errors. Without errors it
-    warns of programs of this machine that may take the target of a replica. Nothing is changed, except that root records
+    names each side whose role is not that of its file any more, and warns of programs of this machine that may take the
+    target of a replica. Nothing is changed, except that root records
     the names of each volume's device, for the order of the next boot.
     """
     root = context.find_root()
@@ -45,7 +48,7 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     wrong = {one.file for one in found.problems}
     for volume in found.volumes:
         if (
-            volume.role == "run"
+            may_be_primary(volume)
             and volume.place
             and volume.path.parent == volumes_folder()
             and str(volume.path) not in wrong
@@ -53,6 +56,7 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
             keep_names(volume.path, volume.place)
     problems = [one for one in found.problems if not named or Path(one.file) in named]
     problems += ungated_mounts(one for one in found.volumes if not named or one.path in named)
+    problems += _refused(one for one in found.volumes if not named or one.path in named)
     if not named and volumes_folder() == VOLUMES:
         problems += gates_of_nobody()
     for problem in sorted(set(problems)):
@@ -60,10 +64,18 @@ def configcheck(context: click.Context, which: tuple[str, ...], devices: bool) -
     if problems:
         raise UsageError(_failure(len(set(problems)), len({one.file for one in problems}), len(named) or found.files))
     click.echo(_success(found, named))
-    for volume, words in warnings_about(found.volumes):
+    roles = [(one, f"{one.where()}: {words}") for one in found.volumes if (words := differing_words(one))]
+    for volume, words in [*roles, *warnings_about(found.volumes)]:
         if not named or volume.path in named:
             click.echo(printable(f"warning: {words}"))
     return 0
+
+
+def _refused(volumes: Iterable[VolumeFile]) -> Iterator[Problem]:
+    """The sides of which a start is refused in the role that their state records."""
+    for volume in volumes:
+        if words := refused_words(volume):
+            yield Problem(str(volume.path), volume.settings.text.line_of(volume.role), f"[{volume.role}]", "", words)
 
 
 def _file_of(word: str, general: Path) -> Path:

@@ -8,9 +8,9 @@ import click
 
 from pydbt.cli.once import OnceOption
 from pydbt.cli.place import configured_volume
-from pydbt.cli.role_command import RoleCommand
+from pydbt.cli.side import Side
 from pydbt.cli.values import ON_SILENCE
-from pydbt.cli.volume_files import VolumeFile, checked_values, volume_files, volumes_folder
+from pydbt.cli.volume_files import VolumeFile, volume_files, volumes_folder
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.configured.on_unreachable import WAIT_THEN_MOUNT, OnUnreachable
@@ -43,7 +43,8 @@ def gate(volume: str, on_unreachable: OnUnreachable | None) -> int:
     require_root("controller gate", "it reads the state and the identity of a volume")
     options = _options_of(_file_of(volume))
     check_state_dir(options.state_dir)
-    configured = options.on_unreachable if isinstance(options, PrimaryOptions) else WAIT_THEN_MOUNT
+    as_primary = options if isinstance(options, PrimaryOptions) else options.afterwards
+    configured = as_primary.on_unreachable if as_primary is not None else WAIT_THEN_MOUNT
     from pydbt.controller.primary.gate import GateOptions, ask_gate
 
     verdict = ask_gate(GateOptions.of(options), on_unreachable or configured)
@@ -82,9 +83,7 @@ def _options_of(volume: VolumeFile) -> PrimaryOptions | SecondaryOptions:
     """What the file says. UsageError for a file with a fault: then it is not known whom to ask."""
     group = click.get_current_context().find_root().command
     assert isinstance(group, click.Group)
-    command = group.commands[volume.role or "run"]
-    assert isinstance(command, RoleCommand)
-    values, problems = checked_values(volume, command)
-    for problem in problems:
-        raise UsageError(f"{problem} ('controller configcheck {volume.name}' has all of it)")
-    return command.options_of(values)
+    try:
+        return Side(volume, group).options_of_file()
+    except UsageError as error:
+        raise UsageError(f"{error} ('controller configcheck {volume.name}' has all of it)") from None

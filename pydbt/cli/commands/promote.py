@@ -27,7 +27,10 @@ from pydbt.store.replica_state import load_record
 
 _WHY = "only a replica can be promoted"
 _ENDED = "start 'controller secondary', or its unit, again as before: it writes nothing now, and tells the old primary of this"
-_GOES_ON = "'controller secondary' goes on: it writes nothing now, and tells the old primary of this"
+_GOES_ON = (
+    "'controller secondary' goes on: it tells the old primary of this, and replicates from here if its file has a table [run] "
+    "for that"
+)
 
 
 @click.command()
@@ -41,9 +44,9 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
 
     After this, the old primary cannot overwrite TARGET any more. While the primary is alive the command is refused (exit
     code 4). A running secondary makes way, and everything that it acknowledged is applied to TARGET; one that runs by its
-    NAME goes on afterwards, and tells the old primary. If a
-    resynchronization was under way, TARGET becomes the last consistent image before it. The command prints of which moment
-    TARGET is, what is lost, the last transaction of the file system that TARGET holds whole, and the last mark before its end.
+    NAME goes on afterwards, and tells the old primary. If a resynchronization was under way, TARGET becomes the last
+    consistent image before it. The command prints of which moment TARGET is, what is lost, the last transaction of the
+    file system that TARGET holds whole, and the last mark before its end.
     """
     require_state_dir(state_dir)
     from pydbt.controller import roles
@@ -64,6 +67,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         status = read_saved_status(state_dir) or {}
         _require_silence(target, state_dir, status, force)
     check_target(target, state_dir=state_dir, create_bytes=None)
+    untold = _keep_address(state_dir, status)  # first: whoever runs it afterwards tells its old primary there
     chosen = SecondaryOptions(
         target=target, listen_host="127.0.0.1", listen_port=0, state_dir=state_dir, replay_only=True, promote=True,
         accept_target=accept_target,
@@ -74,7 +78,7 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
         code = 0 if run_secondary(chosen) == 0 else 1
     if code == 0:
         role_changed(target, promoted=True)
-        _tell(state_dir, status)
+        _tell(state_dir, status, untold)
         click.echo(printable(last_transaction_line(target)))
         click.echo(last_mark_line(state_dir))
         click.echo(_GOES_ON if status.get("goes_on") else _ENDED)
@@ -83,10 +87,9 @@ def promote(target: Path, state_dir: Path, force: bool, accept_target: bool, tim
     return code
 
 
-def _tell(state_dir: Path, status: dict[str, Any]) -> None:
-    """Of a replica that was promoted: what is lost. And its address is kept, to which the old primary may still connect."""
+def _tell(state_dir: Path, status: dict[str, Any], untold: str) -> None:
+    """Of a replica that was promoted: what is lost. ``untold``: why its old primary will not be told."""
     from pydbt.cli.loss import loss_lines
-    from pydbt.controller.primary.former_address import keep_former_address
     from pydbt.core.secondary.primary_watch import PrimaryReport
     from pydbt.core.secondary.promotion import Position, loss
 
@@ -95,11 +98,20 @@ def _tell(state_dir: Path, status: dict[str, Any]) -> None:
         primary = PrimaryReport.from_values(status.get("primary"))
         for line in loss_lines(loss(primary, Position(record.epoch, record.sequence))):
             click.echo(printable(line))
+    if untold:
+        click.echo(f"an old primary that comes back is not told that it was superseded: {untold}")
+
+
+def _keep_address(state_dir: Path, status: dict[str, Any]) -> str:
+    """Keep where this side listened, to which its old primary may still connect; why that failed. It counts after a promotion."""
+    from pydbt.controller.primary.former_address import keep_former_address
+
     if isinstance(address := status.get("listen"), str) and address:
         try:
             keep_former_address(state_dir, address)
         except StateError as error:  # it is promoted all the same
-            click.echo(f"an old primary that comes back is not told that it was superseded: {error}")
+            return str(error)
+    return ""
 
 
 def _stop_secondary(state_dir: Path, force: bool, timeout: float) -> dict[str, Any] | None:

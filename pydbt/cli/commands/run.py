@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.place import hooks_here, place_argument, typed_file
-from pydbt.cli.role_command import RoleCommand, require_given
+from pydbt.cli.place import ends_when_promoted, hooks_here, place_argument, side_here, typed_file
+from pydbt.cli.role_command import RoleCommand, fixed_role_option, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, DURATION, ON_SILENCE, PATH, RATE, SIZE, SPACE
@@ -31,7 +31,7 @@ _SECTIONS = {
     ),
     "Who writes, and block I/O": ("attribution", "block-io"),
     "Memory": ("log-size", "ring-size", "record-ring-size"),
-    "The start": ("no-wait", "no-gate", "on-unreachable", "check", "help"),
+    "The start": ("no-wait", "no-gate", "on-unreachable", "fixed-role", "check", "help"),
 }  # fmt: skip
 
 
@@ -193,6 +193,7 @@ def primary_options(given: dict[str, Any]) -> PrimaryOptions:
     metavar="WORDS",
     help="For `gate`, if a secondary is silent: `wait TIME` (and mount), `wait TIME, then refuse`, `mount`, `refuse`.",
 )
+@fixed_role_option
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, SOURCE and identity, and end; nothing is changed."
 )
@@ -200,10 +201,14 @@ def run(check: bool, **given: Any) -> int:
     """Replicate a block device to secondaries.
 
     SOURCE may be mounted. Runs in the foreground; Ctrl-C stops replication, but writes stay tracked for the next run
-    (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes; without SOURCE every configured volume runs.
+    (see `down`). SOURCE may be the NAME of a volume in /etc/pydbt/volumes: without options, the role is that which its state
+    records. Without SOURCE every configured volume runs.
     """
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
+    manager = ServiceManager.that_started_us()
+    if (side := side_here()) is not None:
+        return serve_in_role(side.options(), check, manager=manager, side=side)
     require_given(click.get_current_context(), "source", "secondaries", "state_dir")
     options = replace(primary_options(given), volume_file=typed_file(), hooks=hooks_here())
-    return serve_in_role(options, check, manager=ServiceManager.that_started_us())
+    return serve_in_role(options, check, manager=manager, until_promoted=ends_when_promoted())

@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from pydbt.cli.once import OnceOption, was_typed
-from pydbt.cli.place import hooks_here, place_argument, typed_file
-from pydbt.cli.role_command import RoleCommand, require_given
+from pydbt.cli.place import ends_when_promoted, hooks_here, place_argument, side_here, typed_file
+from pydbt.cli.role_command import RoleCommand, fixed_role_option, require_given
 from pydbt.cli.serving import serve_in_role
 from pydbt.cli.supervising import run_all_configured
 from pydbt.cli.values import ADDRESS, PATH, SIZE
@@ -39,7 +39,6 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
         stage=not given["no_stage"],
         replay_only=given["replay_only"],
         journal_limit_bytes=given["journal_size"],
-        until_promoted=given["until_promoted"],
     )
 
 
@@ -66,9 +65,7 @@ def secondary_options(given: dict[str, Any]) -> SecondaryOptions:
 @click.option(
     "--journal-size", type=SIZE, default="1G", show_default=True, help="Space for data that is not applied yet."
 )
-@click.option(
-    "--until-promoted", cls=OnceOption, is_flag=True, help="End when TARGET was promoted, also if a NAME is given."
-)
+@fixed_role_option
 @click.option(
     "--check", cls=OnceOption, is_flag=True, help="Check options, TARGET and identity, and end; nothing is changed."
 )
@@ -76,15 +73,17 @@ def secondary(check: bool, **given: Any) -> int:
     """Keep a replica on a device or image file.
 
     Runs until it is stopped. TARGET, a block device or an image file, is overwritten, and must not be mounted or in use.
-    TARGET may be the NAME of a replica in /etc/pydbt/volumes. Without TARGET every configured replica runs.
+    TARGET may be the NAME of a replica in /etc/pydbt/volumes: without options, the role is that which its state records.
+    Without TARGET every configured replica runs.
 
     `--replay-only` brings TARGET to its last consistent image, for reading. A mount writes: then the replica is inconsistent
     until its primary has compared all of it. To use it as a volume: `promote`.
     """
     if (code := run_all_configured(click.get_current_context(), given)) is not None:
         return code
+    manager = ServiceManager.that_started_us()
+    if (side := side_here()) is not None:
+        return serve_in_role(side.options(), check, manager=manager, side=side)
     require_given(click.get_current_context(), "target", "state_dir")
     options = replace(secondary_options(given), volume_file=typed_file(), hooks=hooks_here())
-    if options.volume_file is None:  # somebody has typed all of it, and sees it end
-        options = replace(options, until_promoted=True)
-    return serve_in_role(options, check, manager=ServiceManager.that_started_us())
+    return serve_in_role(options, check, manager=manager, until_promoted=ends_when_promoted())

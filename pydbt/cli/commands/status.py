@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from pydbt.cli.asked import as_a_member, told_to_members
-from pydbt.cli.locate import ask, last_status, locate, unknown_programs, volume_arguments, with_cluster_words
+from pydbt.cli.locate import ask, last_status, locate, unknown_programs, volume_arguments, with_local_words
 from pydbt.cli.render import print_status
 from pydbt.core.errors import NotRunning
 from pydbt.core.seen.view import View
@@ -32,7 +32,7 @@ def status(source: Path | None, state_dir: Path | None, as_json: bool) -> int:
         return _everything(as_json)
     place = locate(source, state_dir)
     try:
-        report = {**with_cluster_words(ask(place, {"command": "status"}), place), "running": True}
+        report = {**with_local_words(ask(place, {"command": "status"}), place), "running": True}
     except NotRunning as error:
         last = last_status(place)
         if as_json and last:

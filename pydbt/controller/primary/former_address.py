@@ -32,24 +32,43 @@ def keep_former_address(state_dir: Path, address: str) -> None:
     replace_file(state_dir / FORMER_ADDRESS_NAME, f"{address}\n".encode())
 
 
+class FormerAddress:
+    """Answers there, if this volume was promoted. An address that cannot be had is logged, and nothing more."""
+
+    def __init__(self, options: PrimaryOptions) -> None:
+        self._options = options
+        self._connections: Connections | None = None
+
+    def answer(self) -> None:
+        """Begin, unless it has begun."""
+        if self._connections is not None:
+            return
+        try:
+            self._connections = _connections(self._options)
+        except BusyError as error:
+            _log.info(
+                "%s; if that is 'controller secondary' of this volume, it tells the old primary that it was superseded",
+                error,
+            )
+        except PydbtError as error:
+            _log.warning("an old primary that comes back is not told that it was superseded: %s", error)
+
+    def make_way(self) -> None:
+        """Answer no more: this side is to be a secondary again, perhaps at that very address. Idempotent."""
+        if self._connections is not None:
+            self._connections.stop()
+            self._connections = None
+
+
 @contextlib.contextmanager
-def answering_the_old_primary(options: PrimaryOptions) -> Iterator[None]:
-    """Answer there, if this volume was promoted. An address that cannot be had is logged, and nothing more."""
-    connections: Connections | None = None
+def answering_the_old_primary(options: PrimaryOptions) -> Iterator[FormerAddress]:
+    """As long as this lasts."""
+    former = FormerAddress(options)
+    former.answer()
     try:
-        connections = _connections(options)
-    except BusyError as error:
-        _log.info(
-            "%s; if that is 'controller secondary' of this volume, it tells the old primary that it was superseded",
-            error,
-        )
-    except PydbtError as error:
-        _log.warning("an old primary that comes back is not told that it was superseded: %s", error)
-    try:
-        yield
+        yield former
     finally:
-        if connections is not None:
-            connections.stop()
+        former.make_way()
 
 
 def _connections(options: PrimaryOptions) -> Connections | None:

@@ -56,10 +56,11 @@ class GateOptions:
 
     @classmethod
     def of(cls, options: PrimaryOptions | SecondaryOptions) -> GateOptions:
-        """A replica that was promoted has its secondaries on record alone."""
-        if isinstance(options, SecondaryOptions):
-            return cls(options.state_dir, identity=options.identity, insecure=options.insecure)
-        return cls(options.state_dir, options.secondaries, options.peers, options.identity, options.insecure)
+        """A replica that was promoted has its secondaries on record alone, unless its file names one for that role."""
+        chosen = options.afterwards or options if isinstance(options, SecondaryOptions) else options
+        if isinstance(chosen, SecondaryOptions):
+            return cls(chosen.state_dir, identity=chosen.identity, insecure=chosen.insecure)
+        return cls(chosen.state_dir, chosen.secondaries, chosen.peers, chosen.identity, chosen.insecure)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

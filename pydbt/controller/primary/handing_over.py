@@ -26,6 +26,7 @@ from pydbt.network.address import check_plain_tcp, format_address, parse_address
 from pydbt.network.listen import listen
 from pydbt.network.local import remove_socket
 from pydbt.network.tls import load_identity
+from pydbt.store.listen_file import save_listen
 from pydbt.store.open_handover_file import as_of_now, load_open_handover, save_open_handover
 from pydbt.store.replica_state import load_record, save_record
 from pydbt.store.successor import save_successor
@@ -48,11 +49,19 @@ class HandingOver:
         self._volume, self._peer, self.request = volume, peer, request
         self._hold: int | None = None
         _require_ready(volume, peer)
-        self._secondary = _as_secondary(volume.options, *_listen_address(peer, request.arguments.get("listen")))
+        self._secondary = _as_secondary(
+            volume.options, *_listen_address(volume.options, peer, request.arguments.get("listen"))
+        )
         patience_s = request.arguments.get("timeout")
         require_unused(volume.device, volume.device.path)
         require_start(self._secondary)
-        self._secondary = listening(self._secondary)
+        if volume.former_address is not None:  # its old primary has become its secondary
+            volume.former_address.make_way()
+        try:
+            self._secondary = listening(self._secondary)
+        except PydbtError:
+            self._release()
+            raise
         try:
             self._hold = os.open(volume.device.path, os.O_RDWR | os.O_EXCL | os.O_CLOEXEC)
         except OSError as error:
@@ -109,7 +118,9 @@ class HandingOver:
         image = (self._peer.brain.config.epoch, self._peer.brain.state.acknowledged)
         options = volume.options
         self._let_go_of_device()
+        listen = format_address(*self._secondary.listen)
         try:
+            save_listen(options.state_dir, listen)  # first: after a kill it is a replica
             demote(options.source, options.state_dir, handed_to=address)
         except StateError as error:
             self._require_primary(error)
@@ -125,7 +136,6 @@ class HandingOver:
             _log.error(
                 "%s is a replica now, and %s did not say that it is the primary: %s", options.source, address, refusal
             )
-        listen = format_address(*self._secondary.listen)
         return self._secondary, {"secondary": address, "listen": listen, "unconfirmed": refusal}
 
     def _require_primary(self, error: StateError) -> None:
@@ -191,6 +201,8 @@ class HandingOver:
             self._secondary = replace(self._secondary, listener=None)
             remove_socket(listener)
             listener.close()
+        if self._volume.former_address is not None:
+            self._volume.former_address.answer()
 
     def _let_go_of_device(self) -> None:
         if self._hold is not None:
@@ -212,11 +224,14 @@ def _require_ready(volume: Volume, peer: Peer) -> None:
 
 
 def _as_secondary(options: PrimaryOptions, host: str, port: int) -> SecondaryOptions:
-    """What this process is afterwards. UsageError for a port that is none."""
-    return SecondaryOptions(
+    """What this process is afterwards, and how it is a primary again after that. UsageError for a port that is none."""
+    afterwards = options.afterwards or SecondaryOptions(
         target=options.source, listen_host=host, listen_port=port, state_dir=options.state_dir,
-        insecure=options.insecure, identity=options.identity, accept_sectors=True,  # the volume was on this device before
+        insecure=options.insecure, identity=options.identity, volume_file=options.volume_file,
+        accept_sectors=True,  # the volume was on this device before
     )  # fmt: skip
+    again = replace(options, accept_replica=False, assume_in_sync=False, new_peer_key=False, afterwards=None)
+    return replace(afterwards, listen_host=host, listen_port=port, afterwards=again)
 
 
 def require_start(options: SecondaryOptions) -> None:
@@ -240,10 +255,22 @@ def listening(options: SecondaryOptions) -> SecondaryOptions:
     return replace(options, listener=listener, listen_port=listener.getsockname()[1])
 
 
-def _listen_address(peer: Peer, asked: str | None) -> tuple[str, int]:
-    """Where this side waits for its new primary: as asked, or here, at the port that the secondary has."""
+def _listen_address(options: PrimaryOptions, peer: Peer, asked: str | None) -> tuple[str, int]:
+    """Where this side waits for its new primary: as asked, as its file says, or here, at the port that the secondary has.
+
+    UsageError for another one than in the file, at which it would wait after a restart, and nobody would connect.
+    """
+    known = options.afterwards.listen if options.afterwards is not None else None
     if asked:
-        return parse_address(asked)
+        address = parse_address(asked)
+        if known is not None and options.volume_file is not None and address != known:
+            raise UsageError(
+                f"--listen {asked} is not {format_address(*known)}, at which this side waits after a restart by "
+                f"{options.volume_file}: leave --listen out, or write this address there and start 'controller run' again"
+            )
+        return address
+    if known is not None:
+        return known
     host, port = parse_address(peer.address)
     if unix_path(host) is not None:
         raise UsageError(

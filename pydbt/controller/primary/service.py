@@ -176,7 +176,7 @@ def _serve(loop: PrimaryLoop, options: PrimaryOptions, stack: contextlib.ExitSta
     stack.callback(loop.writers.close)
     stack.enter_context(ControlServer(options.state_dir, loop.answer))
     stack.enter_context(public_status(options.state_dir, loop.answer))
-    stack.enter_context(answering_the_old_primary(options))
+    loop.volume.former_address = stack.enter_context(answering_the_old_primary(options))
     loop.event_log.keep_history()
     loop.ways = Ways(loop.volume)
     stack.callback(loop.ways.close)

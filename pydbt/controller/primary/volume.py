@@ -15,6 +15,7 @@ from pydbt.controller.options import PrimaryOptions
 from pydbt.controller.primary.auditor import Auditor
 from pydbt.controller.primary.block_reader import BlockReader
 from pydbt.controller.primary.configuring import Joining
+from pydbt.controller.primary.former_address import FormerAddress
 from pydbt.controller.primary.handshake import hello_of
 from pydbt.controller.primary.holder import Holder
 from pydbt.controller.primary.inbox import Heard, Inbox
@@ -90,6 +91,7 @@ class Volume:
         self.peers: dict[int, Peer] = {}
         self.auditor = Auditor(device, capture, metadata.state.audit, inherited)
         self.transactions: TransactionWatch | None = None  # None: nobody follows the file system's log
+        self.former_address: FormerAddress | None = None  # where an old primary is answered
         self.detached = False
         self.swap_notice = self.guest_notice = self.loop_notice = ""
         self.below_notice = self.use_notice = self.history_notice = ""

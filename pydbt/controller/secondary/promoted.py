@@ -20,7 +20,7 @@ from typing import Any
 from pydbt.controller.control import ControlServer
 from pydbt.controller.former_secondary import former_socket
 from pydbt.controller.options import SecondaryOptions
-from pydbt.controller.registry import is_claimed
+from pydbt.controller.registry import is_claimed, is_secondary_running
 from pydbt.controller.secondary.connections import Connections
 from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
 from pydbt.core.protocol.frames import Refuse
@@ -72,9 +72,9 @@ def answering(listener: Listener, record: Callable[[], ReplicaRecord | None], se
 
 
 def after_a_promotion(options: SecondaryOptions) -> int | SecondaryOptions:
-    """Go on after a secondary has made way for ``controller promote``: as ``serve_promoted`` once it is promoted.
+    """Wait after a secondary has made way for ``controller promote``, until that is over: the options to go on with.
 
-    The options when it was not promoted: this side is still a replica. Raises PydbtError.
+    0 when it was stopped. The state says whether this side was promoted, or is still a replica. Raises PydbtError.
     """
     options = replace(options, listener=None, accept_target=False)
     stop = _stopped_by_signals()
@@ -82,10 +82,10 @@ def after_a_promotion(options: SecondaryOptions) -> int | SecondaryOptions:
     while not stop.asked_within(_LOOK_S):
         options.manager.sign_of_life()
         record, now = load_record(options.state_dir), time.monotonic()
-        if record is not None and record.promoted:
-            return serve_promoted(options)
-        if is_in_use(options.state_dir):
+        if is_in_use(options.state_dir) or is_secondary_running(options.target):
             free_since = now
+        elif record is not None and record.promoted:
+            return options
         elif now - free_since > _PATIENCE_S:
             _log.warning("%s was not promoted after all: it goes on as a replica", options.target)
             return options

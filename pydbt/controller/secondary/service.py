@@ -34,6 +34,7 @@ from pydbt.controller.public_status import public_server
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed, watch_of
+from pydbt.controller.secondary.other_role import as_primary, keep_listen
 from pydbt.controller.secondary.report import JournalReport, SecondaryServiceReport, replay_words
 from pydbt.controller.state_dir import make_state_dir, remove_state_dir
 from pydbt.core.errors import DeviceError, StateError, UsageError
@@ -145,6 +146,7 @@ class SecondaryService:
             keep_only(SECONDARY_KEEPS, runs_programs=False)
         # Threads, also those of the sockets, begin only now: each has the capabilities of its start.
         self._listening = name_of_listener(listener)
+        keep_listen(self._options)
         arena = Arena(ARENA_BYTES)
         inbox = self._inbox
         self._connections = Connections(
@@ -332,11 +334,7 @@ class SecondaryService:
         place = format_address(*replica)
         _log.info("%s is a volume of its own now, and its replica is at %s", self._options.target, place)
         self._seen.say(PROMOTED, f"it took its primary's place, and its replica is at {place}")
-        chosen = self._options
-        return PrimaryOptions(
-            source=chosen.target, secondaries=(replica,), state_dir=chosen.state_dir,
-            insecure=chosen.insecure, identity=chosen.identity,
-        )  # fmt: skip
+        return as_primary(self._options, replica)
 
     def _finished(self) -> bool:
         ends = self._finish_at

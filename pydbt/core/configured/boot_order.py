@@ -53,17 +53,20 @@ def arm_unit(name: str) -> str:
     return f"pydbt-arm@{name}.service"
 
 
-def arming_order(volume: ArmedVolume, mounts: Sequence[PlannedMount], device_keepers: Sequence[str] = ()) -> DropIn:
+def arming_order(
+    volume: ArmedVolume, mounts: Sequence[PlannedMount], device_keepers: Sequence[str] = (), *, is_hidden: bool = False
+) -> DropIn:
     """The order of one volume: behind its device, and before each check and mount of it that can wait for that.
 
-    ``device_keepers``: units that take devices away at the shutdown, which is to come after the closing record.
+    ``device_keepers``: units that take devices away at the shutdown, which is to come after the closing record. ``is_hidden``:
+    the unit of its device stays inactive, because it is a replica now; then there is nothing to arm, and nothing to wait for.
     """
     mine = [mount for mount in mounts if mount.device and mount.device in volume.names | {volume.source}]
     needed = needed_by(volume, mounts)
     ordered = [mount for mount in mine if mount.unit and mount not in needed]
     devices = [volume.source] if not volume.names or volume.source in volume.names else []
     devices += [mount.device for mount in ordered if mount.at_boot]
-    behind = _each_once(device_unit(device) for device in devices if device.startswith("/dev/"))
+    behind = _each_once(device_unit(device) for device in devices if device.startswith("/dev/") and not is_hidden)
     mapped = sorted(name for name in volume.names if name.startswith(_MAPPER))
     made = _each_once(made_unit(device) for device in (*devices, *mapped) if device.startswith("/dev/"))
     before = _each_once(unit for mount in ordered for unit in (fsck_unit(mount.device), mount.unit))

@@ -34,6 +34,12 @@ def hold_unit(name: str) -> str:
     return f"pydbt-hold@{name}.service"
 
 
+def hold_wanted(name: str) -> DropIn:
+    """Has the unit of a volume that is a replica now want the hold of its target, as the unit of a replica does by itself."""
+    text = f"# Made at each boot by pydbt-generator: this side is a replica now.\n[Unit]\nWants={hold_unit(name)}\n"
+    return DropIn(f"pydbt@{name}.service", "pydbt-hold.conf", text, "")
+
+
 def needed_by_gate(volume: ArmedVolume, mounts: Sequence[PlannedMount]) -> list[PlannedMount]:
     """Mounts of the volume that would wait for its gate, which needs what is mounted there: they cannot have one."""
     needed = needed_by(volume, mounts)

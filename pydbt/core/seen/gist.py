@@ -26,6 +26,7 @@ _OF_A_SECONDARY = (
 _OF_PARTS = (
     ("audit", "verdict"),
     ("cluster", "words"),
+    ("role_differs", "words"),
     ("epochs", "problem"),
     ("block_io", "state"),
     ("block_io", "problem"),

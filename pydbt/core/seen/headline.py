@@ -72,8 +72,8 @@ def _circumstances(report: View, now: datetime) -> list[str]:
 
 def problem_words(report: View) -> list[str]:
     """What keeps the replica from following, or from being used, in words."""
-    of_a_role = gate_words(report), handover_words(report), divergence_words(report), cluster_words(report)
-    words = [found for found in of_a_role if found]
+    of_a_role = gate_words, handover_words, divergence_words, cluster_words, role_words
+    words = [found for words_of in of_a_role if (found := words_of(report))]
     wanted = report.text("mode") in ("paused", "removed", "stopped") and not report.text("refused")
     if (problem := report.text("connection_problem")) and not wanted:
         words.append(problem if report.text("refused") else f"not connected: {problem}")
@@ -110,6 +110,11 @@ def cluster_words(report: View) -> str:
     cluster = report.part("cluster")
     words = cluster.text("words")
     return f"the cluster leaves it out here, as of {cluster.text('told') or 'unknown'}: {words}" if words else ""
+
+
+def role_words(report: View) -> str:
+    """That a side has another role than its file begins with, or lacks a fact for it; nothing when neither is so."""
+    return report.part("role_differs").text("words") or ""
 
 
 def handover_words(report: View) -> str:
@@ -176,6 +181,6 @@ def _of_a_secondary(report: View) -> str:
     problem, target_problem = report.text("problem") or "", report.text("target_problem") or ""
     # It starts again because of its target most of the time, and then one is a part of the other.
     words += [problem, "" if target_problem in problem else target_problem]
-    words += [handover_words(report), divergence_words(report), cluster_words(report)]
+    words += [handover_words(report), divergence_words(report), cluster_words(report), role_words(report)]
     user = report.text("user")
     return (f"user {user} says: " if user else "") + "; ".join(word for word in words if word)

@@ -20,6 +20,7 @@ from pydbt.core.primary.modes import Mode
 from pydbt.core.protocol import frames as f
 from pydbt.core.secondary.open_handover import HandoverStage
 from pydbt.network.address import format_address
+from pydbt.store.listen_file import load_listen
 from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
 from pydbt.store.volume_state import VOLUME_FILE_NAME
@@ -105,6 +106,8 @@ class Switchover:
             node.pump(100)
         if (world.primary.state_dir / VOLUME_FILE_NAME).exists() and not self.is_replica:
             raise Violation("never two primaries", "a replica became a primary by itself")
+        if (listen := load_listen(world.primary.state_dir)) != LISTEN:
+            raise Violation("a replica knows after a reboot where its primary expects it", f"it knows {listen!r}")
         if not is_promoted(node):
             _require_told("the old primary", world.primary.state_dir, HandoverStage.GIVEN)
             _require_told("the secondary", node.options.state_dir, HandoverStage.ASKED, HandoverStage.REFUSED)
