@@ -57,6 +57,7 @@ def _percent(seconds: float, *, is_loaded: bool) -> tuple[float, int]:
         dashboard = stack.enter_context(serving(machine))
         watchers = [stack.enter_context(_watching(dashboard)) for _ in range(WATCHERS)]
         time.sleep(_SETTLE_S)
+        assert dashboard.process is not None
         before, began, size = _spent_s(dashboard.process.pid), time.monotonic(), sum(map(sum, watchers))
         time.sleep(seconds)
         part = (_spent_s(dashboard.process.pid) - before) / (time.monotonic() - began)
