@@ -102,10 +102,10 @@ FOLDERS_OF_CORE: dict[str, set[str]] = {
     "protocol": {"blocks"},
     "tracking": {"blocks", "protocol"},
     "transactions": {"blocks", "tracking"},
-    "configured": set(),
+    "secondary": {"blocks", "protocol"},
+    "configured": {"protocol", "secondary"},
     "primary": {"blocks", "configured", "protocol", "tracking", "transactions"},
     "volume": {"blocks", "primary", "protocol", "tracking"},
-    "secondary": {"blocks", "protocol"},
     "cluster": {"secondary"},
     "seen": {"blocks", "primary", "protocol"},
 }  # fmt: skip

@@ -11,7 +11,7 @@ def read_at_most(read: Callable[[int], bytes], bytes_max: int, expected: int = 0
     """Everything that ``read`` gives until its end; None when that is more than ``bytes_max``.
 
     ``read(count)`` gives up to ``count`` bytes, and none at the end. ``expected``: how many come, if nothing changes meanwhile;
-    so many are read at once. Python reserves all that it is asked to read, and a kernel refuses more than the machine has (the
+    this many are read at once. Python reserves all that it is asked to read, and a kernel refuses more than the machine has (the
     heuristic of vm.overcommit_memory, Documentation/mm/overcommit-accounting.rst): the limit itself is never asked for.
     """
     pieces: list[bytes] = []
