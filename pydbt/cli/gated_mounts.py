@@ -11,7 +11,7 @@ from pathlib import Path
 from pydbt.cli.config_check import identity_of_place
 from pydbt.cli.side import may_be_primary
 from pydbt.cli.volume_files import VolumeFile, volume_files, volumes_folder
-from pydbt.controller.boot_files import mounts_at_boot, read_short
+from pydbt.controller.boot_files import mounts_of_units, read_short
 from pydbt.core.configured.boot_order import ArmedVolume
 from pydbt.core.configured.fstab import AUTOMOUNT, FSTAB, PlannedMount, mounts_in_fstab, swaps_in_fstab
 from pydbt.core.configured.gate_units import gate_unit, needed_by_gate, why_not_gated
@@ -50,8 +50,7 @@ def ungated_mounts(volumes: Iterable[VolumeFile], folder: Path = UNITS_OF_THIS_M
     own: dict[object, VolumeFile] = {identity_of_place(place): volume for volume, place in gated}
     above = {number: volume for volume, place in gated for number in _above(place) if number not in own}
     mounts = mounts_in_fstab(text)
-    units = [mount for mount in mounts_at_boot() if not mount.line] if gated else []
-    for mount in (*mounts, *units):
+    for mount in (*mounts, *(mounts_of_units() if gated else ())):
         found = identity_of_place(Path(mount.device or mount.spec)) if _is_path(mount) else None
         volume = own.get(found) or above.get(found)
         if volume is None or _is_late(mount) or _requires_gate(mount, volume.name, folder):

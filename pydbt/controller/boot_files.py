@@ -46,6 +46,13 @@ def mounts_at_boot(root: Path = Path("/"), faults: list[str] | None = None) -> l
         found += mounts_in_fstab(read_short(root / FSTAB.lstrip("/")) or "")
     except OSError as error:
         told.append(f"{FSTAB} cannot be read: {error}")
+    return found + mounts_of_units(root, told)
+
+
+def mounts_of_units(root: Path = Path("/"), faults: list[str] | None = None) -> list[PlannedMount]:
+    """As ``mounts_at_boot``, by the units alone."""
+    found: list[PlannedMount] = []
+    told = faults if faults is not None else []
     for path in _mount_units(root):
         try:
             text = read_short(path)

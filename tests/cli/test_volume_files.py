@@ -320,7 +320,7 @@ def test_a_mount_of_a_device_on_a_gated_volume_needs_a_drop_in_of_its_own(
     """The generator makes none for it, whatever its options are."""
     fstab, drop_ins = tmp_path / "fstab", tmp_path / "units"
     monkeypatch.setenv("SYSTEMD_FSTAB", str(fstab))
-    monkeypatch.setattr(gated_mounts, "mounts_at_boot", lambda: [])
+    monkeypatch.setattr(gated_mounts, "mounts_of_units", lambda: [])
     with loop_device(tmp_path, 8 << 20) as disk, partition_of(disk, 1, 2048, 4096) as part:
         fstab.write_text(f"{part} /srv ext4 defaults,_netdev 0 2\n")
         volume = read_volume(machine.write("data", RIGHT.replace("/dev/vda3", str(disk.path))))
@@ -343,7 +343,9 @@ def test_a_unit_that_mounts_a_gated_volume_needs_a_drop_in_too(
     unit, drop_ins, disk = tmp_path / "srv.mount", tmp_path / "units", image(tmp_path / "disk", 1 << 20)
     monkeypatch.setenv("SYSTEMD_FSTAB", str(tmp_path / "none"))
     unit.write_text(f"[Mount]\nWhat={disk}\nWhere=/srv\n")
-    monkeypatch.setattr(gated_mounts, "mounts_at_boot", lambda: [mount_of_unit(str(unit), unit.name, unit.read_text())])
+    monkeypatch.setattr(
+        gated_mounts, "mounts_of_units", lambda: [mount_of_unit(str(unit), unit.name, unit.read_text())]
+    )
     volume = read_volume(machine.write("data", RIGHT.replace("/dev/vda3", str(disk))))
     (problem,) = ungated_mounts([volume], drop_ins)
     assert (problem.file, problem.line) == (str(unit), 0) and "for lines of fstab alone" in problem.words

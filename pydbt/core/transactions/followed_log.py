@@ -20,17 +20,17 @@ from pydbt.core.transactions.jbd2_log import Jbd2Log
 from pydbt.core.transactions.log_place import LogPlace
 from pydbt.core.transactions.transaction import JournalTransaction
 from pydbt.core.transactions.whole_transactions import EndedAt
-from pydbt.core.transactions.xfs_batch import KeptForBatches, LogRuns, WholeRecords
+from pydbt.core.transactions.xfs_batch import MAX_ROOM_BYTES, KeptForBatches, LogRuns, WholeRecords
 from pydbt.core.transactions.xfs_log import XfsLog
-from pydbt.core.units import SECTOR_BYTES, Buffer
+from pydbt.core.units import MIB, SECTOR_BYTES, Buffer
 
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
 _AT_ONCE = 2048
 """Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
-_SECTORS_AT_ONCE = 2048
-"""Of records of XFS: arrays that are made for them take three times as much room."""
 _WORTH_AT_ONCE = 16
 """Records of XFS: of fewer one after the other is as quick."""
+_MUCH_KEPT_BYTES = MIB
+"""With more than that of records that have come in part or wait for others, there is no room for more of them at once."""
 _UNSEEN = "its journal's superblock was perhaps written unseen, and is read again"
 _NO_DATA = "writes to the log came without their data"
 
@@ -74,7 +74,7 @@ class FollowedLog:
         goes_on = self.goes_on = before is not None and before._leads_to(place)
         self._parser: Jbd2Log | XfsLog = before._parser if before is not None and goes_on else place.parser()
         self.renewed_from: int = before.renewed_from if before is not None and goes_on else next_ordinal
-        self._kept = KeptForBatches(_SECTORS_AT_ONCE * SECTOR_BYTES if place.file_system == "xfs" else 0)
+        self._kept = KeptForBatches()
         self._layouts_before = self._parser.layouts
         # The log's extents and what is watched, in sectors and by their place on the volume; -1: watched, else offset in the log.
         regions, start = [], 0
@@ -230,6 +230,9 @@ class FollowedLog:
             return None
         if (sectors + counts > stop).any():
             return None
+        if parser.kept_bytes > _MUCH_KEPT_BYTES:
+            self._kept.clear()
+            return None
         pieces = payload(touching)
         lengths = (counts * SECTOR_BYTES).tolist()
         if list(map(len, pieces)) == lengths:
@@ -327,11 +330,13 @@ def _cuts(places: Integers) -> list[int]:
 
 
 def _near(counts: Integers) -> list[int]:
-    """Where to cut writes of these lengths in sectors, so that no part is above ``_SECTORS_AT_ONCE``, unless it is one write."""
+    """Where to cut writes of these lengths in sectors, so that no part is above ``MAX_ROOM_BYTES``, unless it is one write."""
     ends, cuts = np.cumsum(counts), [0]
     while cuts[-1] < len(counts):
         before = int(ends[cuts[-1] - 1]) if cuts[-1] else 0
-        cuts.append(max(cuts[-1] + 1, int(np.searchsorted(ends, before + _SECTORS_AT_ONCE, side="right"))))
+        cuts.append(
+            max(cuts[-1] + 1, int(np.searchsorted(ends, before + MAX_ROOM_BYTES // SECTOR_BYTES, side="right")))
+        )
     return cuts
 
 

@@ -55,7 +55,7 @@ from pydbt.core.transactions.xfs_records import (
 )
 from pydbt.core.transactions.xfs_shapes import Shapes
 from pydbt.core.transactions.xfs_volume import XfsVolume
-from pydbt.core.units import SECTOR_BYTES, Buffer
+from pydbt.core.units import KIB, SECTOR_BYTES, Buffer
 
 LogRuns = tuple[tuple[int, int], ...]
 _WORD = 4
@@ -69,6 +69,7 @@ _SUM_WORD = SUM_OFFSET // _WORD
 _CYCLES_WORD, _MORE_CYCLES_WORD = CYCLES_OFFSET // _WORD, MORE_CYCLES_OFFSET // _WORD
 _MARK_MASK = np.uint32(0xFFFF00FF)  # of the third word of an operation: all but its flags
 _KIND_SHIFT = 32
+MAX_ROOM_BYTES = KIB * 512
 _MAX_KINDS = 8  # of records in a batch
 _WORDS_AT_ONCE = 16_384  # what is made of them stays in the processor's cache
 
@@ -77,8 +78,21 @@ class KeptForBatches:
     """What one ``WholeRecords`` leaves for the next: the room for its content (memory that was just taken from the system costs
     more than all that is done here), and the shapes of records. Of two at a time only the last one is in use."""
 
-    def __init__(self, room_bytes: int) -> None:
-        self.room, self.shapes = bytearray(room_bytes), Shapes()
+    def __init__(self) -> None:
+        self.shapes = Shapes()
+        self._room = bytearray()
+
+    def room(self, size_bytes: int) -> memoryview:
+        """As much room as this."""
+        if size_bytes > MAX_ROOM_BYTES:
+            return memoryview(bytearray(size_bytes))
+        if not self._room:
+            self._room = bytearray(MAX_ROOM_BYTES)
+        return memoryview(self._room)[:size_bytes]
+
+    def clear(self) -> None:
+        """The room is needed by others."""
+        self._room = bytearray()
 
 
 class WholeRecords:
@@ -89,9 +103,8 @@ class WholeRecords:
         self, volume: XfsVolume, firsts: Integers, counts: Integers, writes: Sequence[Buffer], kept: KeptForBatches
     ) -> None:
         self._volume, self.firsts, self.counts = volume, firsts, counts
-        length_bytes, at = int(counts.sum()) * SECTOR_BYTES, 0
-        room = kept.room if length_bytes <= len(kept.room) else bytearray(length_bytes)
-        self._content = content = memoryview(room)[:length_bytes]
+        self._content = content = kept.room(int(counts.sum()) * SECTOR_BYTES)
+        at = 0
         for write in writes:
             end = at + len(write)
             content[at:end] = write

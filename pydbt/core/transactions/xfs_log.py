@@ -231,6 +231,11 @@ class XfsLog:
         if len(self.gaps) < _MAX_GAPS:
             self.gaps.append(lsn)
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of records that have come in part, or wait for those before them."""
+        return self._records.kept_bytes + (self._waiting_bytes() if self._waiting else 0)
+
     def _waiting_bytes(self) -> int:
         return sum(len(record.data) for record in self._waiting.values())
 

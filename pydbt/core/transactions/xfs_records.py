@@ -132,6 +132,11 @@ class XfsRecords:
             for one in self._partial
         )
 
+    @property
+    def kept_bytes(self) -> int:
+        """Of records of which a part has come."""
+        return sum(len(one.content) for one in self._partial)
+
     def clear(self) -> None:
         """Writes are missing: what has come in part will not be whole."""
         self._partial.clear()
@@ -154,7 +159,7 @@ class XfsRecords:
         count = headers + -(-length // SECTOR_BYTES)
         if length > headers * HEADER_COVERS_BYTES or count > self._sectors:
             return
-        kept_bytes = sum(len(one.content) for one in self._partial) + count * SECTOR_BYTES
+        kept_bytes = self.kept_bytes + count * SECTOR_BYTES
         while self._partial and (len(self._partial) >= _MAX_KEPT or kept_bytes > _MAX_KEPT_BYTES):
             kept_bytes -= len(self._partial.pop(0).content)
         self._partial.append(_Partial(sector, count, headers, bytearray(count * SECTOR_BYTES), count, bytearray(count)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pydbt.core.transactions.xfs_batch import WholeRecords
 from pydbt.core.transactions.xfs_items import runs_of_formats
 from pydbt.core.transactions.xfs_log import XfsLog
 from pydbt.core.transactions.xfs_volume import XfsVolume, read_xfs_superblock
+from pydbt.core.units import MIB
 from tests.core.transactions.captured import Written
 from tests.core.transactions.plain_xfs import PlainXfsLog
 from tests.lab import file_system_logs
@@ -257,3 +259,33 @@ def test_impossible_places_of_new_inodes_are_left_out() -> None:
     runs, names, cancels = runs_of_formats(np.frombuffer(b"".join(formats), "<u4"), begins, lengths, volume)
     assert names.tolist() == [False, True, False] and not cancels.any()
     assert runs[1].tolist() == [65536, 8 * 65536]
+
+
+def test_memory_of_all_that_follows_a_log_has_a_bound() -> None:
+    """Buffers of 256 KiB that come in part and out of order, and many small records, some with a great many items."""
+    chance = random.Random(3)
+    built = XfsBuilder(log_sectors=65536, size_bytes=262144)
+    small = XfsBuilder(log_sectors=65536, sector=40_000)
+    block = struct.pack("<HH", 0x1236, 1) + bytes(8)
+    for tid in range(16):
+        built.write(built.record([(1, 1, b""), (1, 0, b"h" * 250_000)]))
+        for _ in range(30):
+            small.write(small.record(small.checkpoint(tid, small.buffer(8, 8))))
+        small.write(small.record(small.checkpoint(tid, *[[block]] * 1000)))
+    parts = [(offset, data[:-512] if chance.random() < 0.5 else data) for offset, data in built.writes[1:]]
+    log = FollowedLog(place_of(built))
+    batches = []
+    for first in range(0, 16, 4):
+        for writes in (small.writes[31 * first : 31 * first + 124], parts[first : first + 4]):
+            written = Written(whole=True)
+            for offset, data in writes:
+                written.write(BEGIN + offset, data)
+            batches.append((written.records(), written))
+    tracemalloc.start()
+    try:
+        for records, written in batches:
+            log.captured(records, written.payload)
+            assert tracemalloc.get_traced_memory()[1] < 4 * MIB
+    finally:
+        tracemalloc.stop()
+    assert log.problem == ""
