@@ -123,7 +123,6 @@ struct pydbt_slots {
 };
 
 struct pydbt_totals {
-	u64 begun;	/* jiffies of the first event: a page that was dirtied before then was not seen. 0: nothing is counted yet */
 	u64 numbers;	/* writers so far */
 	u64 without_file;	/* how often there was no room for a row, and its writer's own was taken */
 	u64 lost_rows;	/* no room for that one either: its bytes are in the next two */
@@ -139,6 +138,7 @@ struct pydbt_totals {
  * must be 0. What is remembered may be less than what is looked up, never more.
  */
 struct pydbt_settings {
+	u64 begun;	/* jiffies of the first event: a page that was dirtied before then was not seen. 0: nothing is counted yet */
 	u64 remembered;
 	u64 looked_up;
 };
@@ -154,32 +154,34 @@ struct seen_file {
 };
 #define PLACE_OURS	(1U << 31)
 
+/* In the order in which it is used: each line of the cache that an event does not touch is one that need not be at hand. */
 struct cpu_state {
 	struct pydbt_row_key row;	/* of `pending`: the controller reads these two */
 	u64 pending;	/* bytes that are not in their row yet: dirtied, or written */
 	u64 looks;	/* at pages, and direct writes: what costs most */
-	u64 skipped;	/* bytes that go with the next chunk that is looked up */
-	u64 task;	/* whose writer is known: the last one */
-	u64 task_tick;
-	u64 process;
-	u64 cgroup;
-	u32 writer;
-	u32 kernel;
 	u64 host;	/* the inode, or mapping, that was looked at last, in this jiffy */
 	u64 tick;
-	struct seen_file file;
+	u64 task;	/* whose writer is known: the last one */
+	u64 task_tick;
 	u64 chunk;	/* dirtied: of the last page; ~0 when the next must be looked at */
-	u64 chance;
-	/* a walk over a bio */
-	u64 index;
+	struct seen_file file;
+	u32 writer;
+	u32 kernel;
+	u64 skipped;	/* bytes that go with the next chunk that is looked up */
 	u64 vector;	/* of the next page, where the pages are no run; else 0 */
+	u64 copy[3];	/* pointers that become numbers on their way through the map */
+	/* a walk over a bio */
 	u32 left;	/* bytes */
 	u32 skip;	/* bytes of the first vector that belong to others */
 	u32 run_writer;
 	u32 without_writer;	/* the kind of a page whose writer is not known */
+	u64 index;
 	u64 run_bytes;
 	u64 pages;
-	u64 copy[3];	/* pointers that become numbers on their way through the map */
+	/* another task, and a direct write */
+	u64 process;
+	u64 cgroup;
+	u64 chance;
 };
 #define STATE_DIRTIED	0
 #define STATE_SUBMITTED	1
@@ -247,11 +249,11 @@ static __always_inline void add_row(struct pydbt_row_key *key, u64 dirtied, u64 
 #define BEGIN_NOW 1
 
 /* Nothing is counted before the places of the volume are known: its files would be taken for others. */
-static __always_inline bool has_begun(struct pydbt_totals *totals, u64 tick)
+static __always_inline bool has_begun(struct pydbt_settings *settings, u64 tick)
 {
-	if (totals->begun == BEGIN_NOW)
-		totals->begun = tick;
-	return totals->begun;
+	if (settings->begun == BEGIN_NOW)
+		settings->begun = tick;
+	return settings->begun;
 }
 
 /* ---- who ----------------------------------------------------------------- */
@@ -482,9 +484,9 @@ int pydbt_wr_dirtied(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 folio = ctx->args[ARG_dirty_page], mapping = ctx->args[ARG_dirty_mapping];
 	u64 host, index, tick;
-	u32 key = STATE_DIRTIED, zero = 0, pages = 1, writer = 0, kind;
+	u32 key = STATE_DIRTIED, pages = 1, writer = 0, kind;
 	struct cpu_state *state = pydbt_wr_state.lookup(&key);
-	struct pydbt_totals *totals;
+	struct pydbt_settings *settings;
 
 	if (!state || !folio || !mapping)	/* newer verifiers want to see that neither is NULL */
 		return 0;
@@ -503,8 +505,8 @@ int pydbt_wr_dirtied(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (state->host != host || state->tick != tick) {
 		state->chunk = ~0ULL;
-		totals = pydbt_wr_totals.lookup(&zero);
-		if (!totals || !has_begun(totals, tick))
+		settings = settings_now();
+		if (!settings || !has_begun(settings, tick))
 			return 0;
 		if ((LOAD("u16", host, OFF_inode_i_mode) & FILE_TYPE) == FILE_BLOCK) {
 			state->file.device = LOAD32(host, OFF_inode_i_rdev);
@@ -822,8 +824,8 @@ static __always_inline void submit_memory(struct cpu_state *state, u64 bytes, u6
 }
 
 /* The file whose pages these are, into the state. False when the bytes belong to no file of the volume, and are counted. */
-static __always_inline bool see_mapping(struct cpu_state *state, u64 mapping, u64 bytes, struct pydbt_totals *totals,
-					u64 tick)
+static __always_inline bool see_mapping(struct cpu_state *state, u64 mapping, u64 bytes,
+					struct pydbt_settings *settings, u64 tick)
 {
 	u64 host = 0, dirtied = 0;
 
@@ -838,7 +840,7 @@ static __always_inline bool see_mapping(struct cpu_state *state, u64 mapping, u6
 		}
 		see_inode(state, host, tick);
 		read_kernel(&dirtied, sizeof(dirtied), host + OFF_inode_dirtied_when);
-		state->without_writer = (s64)(dirtied - totals->begun) < 0 ? KIND_BEFORE : KIND_UNKNOWN;
+		state->without_writer = (s64)(dirtied - settings->begun) < 0 ? KIND_BEFORE : KIND_UNKNOWN;
 		state->host = mapping;
 	}
 	if (!state->file.place) {
@@ -853,11 +855,12 @@ static __always_inline bool see_mapping(struct cpu_state *state, u64 mapping, u6
 }
 
 static __always_inline void submit_pages(struct cpu_state *state, u64 bio, u64 bytes, u32 whole_bytes,
-					 struct pydbt_totals *totals, u64 tick)
+					 struct pydbt_settings *settings, u64 tick)
 {
-	u64 vectors = LOAD64(bio, OFF_bio_bi_io_vec);
+	u64 vectors = LOAD64(bio, OFF_bio_bi_io_vec), pages = (bytes + PAGE_BYTES - 1) >> KERNEL_PAGE_SHIFT;
 	u32 skip = LOAD32(bio, OFF_bio_bi_bvec_done), at = LOAD32(bio, OFF_bio_bi_idx), owner;
 	struct seen_page page;
+	bool is_run;
 
 	state->vector = vectors;
 	HEAD;
@@ -868,25 +871,33 @@ static __always_inline void submit_pages(struct cpu_state *state, u64 bio, u64 b
 		return;
 	}
 	state->looks++;
-	if (!see_mapping(state, page.mapping, bytes, totals, tick))
+	if (!see_mapping(state, page.mapping, bytes, settings, tick))
 		return;
-	if (bytes <= PAGE_BYTES) {
-		owner = owner_of(state, page.index) & ~MIXED;
-		if (owner == NOT_SAMPLED) {
+	/* Most fit into one chunk. Then one look tells all, and where the chunk is no sample no page behind the first is looked at. */
+	state->run_writer = MIXED;
+	if ((page.index & (CHUNK_PAGES - 1)) + pages <= CHUNK_PAGES) {
+		owner = owner_of(state, page.index);
+		if ((owner & ~MIXED) == NOT_SAMPLED) {
 			state->skipped += bytes;
 			return;
 		}
+		state->run_writer = pages <= 1 ? owner & ~MIXED : owner;
+	}
+	HEAD;
+	owner = state->run_writer;	/* out of the map: the verifier does not follow the rest for each way to here */
+	is_run = pages <= 1 || is_one_run(bio, vectors, page.index, whole_bytes);
+	if (is_run && !(owner & MIXED)) {
 		add_written(state, owner ? KIND_BUFFERED : state->without_writer, owner, true, bytes + state->skipped);
 		state->skipped = 0;
 		return;
 	}
 	state->left = bytes;
 	state->index = page.index;
-	state->pages = (bytes + PAGE_BYTES - 1) >> KERNEL_PAGE_SHIFT;
+	state->pages = pages;
 	state->skip = skip;
 	state->run_bytes = 0;
 	state->run_writer = 0;
-	if (is_one_run(bio, vectors, page.index, whole_bytes))
+	if (is_run)
 		state->vector = 0;
 	walk(state);
 	end_run(state);
@@ -922,8 +933,8 @@ static __always_inline void submit_direct(struct cpu_state *state, u64 private, 
 int pydbt_wr_submitted(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 bio = ctx->args[ARG_block_bio_queue_bio], bytes, end, private, tick;
-	u32 key = STATE_SUBMITTED, zero = 0, opf, op, whole_bytes;
-	struct pydbt_totals *totals;
+	u32 key = STATE_SUBMITTED, opf, op, whole_bytes;
+	struct pydbt_settings *settings;
 	struct cpu_state *state;
 
 	opf = LOAD32(bio, OFF_bio_bi_opf);
@@ -933,11 +944,11 @@ int pydbt_wr_submitted(struct bpf_raw_tracepoint_args *ctx)
 	whole_bytes = LOAD32(bio, OFF_bio_bi_size);
 	bytes = whole_bytes ? bytes_inside(LOAD64(bio, OFF_bio_bi_sector), whole_bytes) : 0;
 	state = pydbt_wr_state.lookup(&key);
-	totals = pydbt_wr_totals.lookup(&zero);
-	if (!bytes || !state || !totals)
+	settings = settings_now();
+	if (!bytes || !state || !settings)
 		return 0;
 	tick = bpf_jiffies64();
-	if (!has_begun(totals, tick))
+	if (!has_begun(settings, tick))
 		return 0;
 	end = (u64)LOAD64(bio, OFF_bio_bi_end_io);
 	private = (u64)LOAD64(bio, OFF_bio_bi_private);
@@ -954,6 +965,6 @@ int pydbt_wr_submitted(struct bpf_raw_tracepoint_args *ctx)
 	else if (opf & (1U << BIT_META))
 		add_written(state, KIND_METADATA, 0, false, bytes);
 	else
-		submit_pages(state, bio, bytes, whole_bytes, totals, tick);
+		submit_pages(state, bio, bytes, whole_bytes, settings, tick);
 	return 0;
 }

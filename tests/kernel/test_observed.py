@@ -21,8 +21,8 @@ from pydbt.kernel.tracing.writers import WriterPrograms
 def test_a_start_that_fails_after_attaching_leaves_nothing_attached(
     fails: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    links = [os.open(os.devnull, os.O_RDONLY) for _ in range(5)]
-    maps = dict(zip(("wr_state", "wr_rows", "wr_places", "wr_totals"), links, strict=False))
+    links = [os.open(os.devnull, os.O_RDONLY) for _ in range(6)]
+    maps = dict(zip(("wr_state", "wr_rows", "wr_places", "wr_totals", "wr_sample"), links, strict=False))
     capture = os.open(os.devnull, os.O_RDONLY)
 
     def fail(*_: object) -> None:
@@ -30,7 +30,7 @@ def test_a_start_that_fails_after_attaching_leaves_nothing_attached(
 
     monkeypatch.setattr(writers, "writers_values", lambda _: ({}, ""))
     monkeypatch.setattr(writers, "dirtying_tracepoint", lambda: "")
-    monkeypatch.setattr(writers, "_attach", lambda *_: Observed(maps, [], links[4:]))
+    monkeypatch.setattr(writers, "_attach", lambda *_: Observed(maps, [], links[5:]))
     monkeypatch.setattr(syscalls, "map_update", lambda *_: None)
     monkeypatch.setattr(syscalls, "obj_get", lambda _: capture)
     monkeypatch.setattr(syscalls, "map_info", lambda _: type("Info", (), {"value_bytes": 8}))

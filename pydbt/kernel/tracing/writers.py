@@ -29,9 +29,9 @@ _MAPS = ("wr_state", "wr_totals", "wr_places", "wr_rows", "wr_spare", "wr_tasks"
 _ROW_KEY, _ROW = struct.Struct("<QIIII"), struct.Struct("<QQ")
 _NO_ROOM_KEY = struct.Struct("<II")
 _TASK_KEY, _TASK = struct.Struct("<QQII"), struct.Struct("<II16s")
-_TOTALS = struct.Struct("<7Q")
+_TOTALS = struct.Struct("<6Q")
 _PENDING = struct.Struct("<QIIIIQQ")
-_SETTINGS = struct.Struct("<QQ")
+_SETTINGS = struct.Struct("<QQQ")
 TABLE_ROWS = 8192
 """As many as the programs' table has."""
 _TABLE_WRITERS = 2048
@@ -53,6 +53,7 @@ class WriterPrograms:
         self._idle: dict[RowKey, tuple[Amount, int]] = {}
         self._seen: dict[RowKey, Amount] = {}
         self._captured_before: int | None = None
+        self._sample = ChunkSample()
 
     @classmethod
     def attach(cls, volume: VolumeSpec, pin_dir: Path) -> WriterPrograms:
@@ -101,14 +102,20 @@ class WriterPrograms:
             syscalls.hash_delete(fd, struct.pack("<I", device))
         self._places = dict(places)
         if self._captured_before is None:
-            syscalls.map_update(self._observed.map_fd("wr_totals"), 0, _TOTALS.pack(_BEGIN_NOW, *[0] * 6))
+            self._set(_BEGIN_NOW)
             self._captured_before = 0
             seen = self.read()
             self._captured_before = seen.captured_bytes - sum(amount.written for amount in seen.rows.values())
 
     def sample(self, sample: ChunkSample) -> None:
         """Remember, and look up, the writers of one chunk of pages in this many alone."""
-        value = _SETTINGS.pack(sample.remembered_every - 1, sample.looked_up_every - 1)
+        begun, *_ = _SETTINGS.unpack(syscalls.map_lookup(self._observed.map_fd("wr_sample"), 0, _SETTINGS.size))
+        self._sample = sample
+        self._set(begun)
+
+    def _set(self, begun: int) -> None:
+        """``begun``: as the programs have it. Where they begin in this moment, they begin once more."""
+        value = _SETTINGS.pack(begun, self._sample.remembered_every - 1, self._sample.looked_up_every - 1)
         syscalls.map_update(self._observed.map_fd("wr_sample"), 0, value)
 
     def run_time(self) -> RunTime:
@@ -136,7 +143,7 @@ class WriterPrograms:
             now = rows.get(key, seen)
             rows[key] = Amount(max(now.dirtied, seen.dirtied), max(now.written, seen.written))
         self._seen = rows
-        _, _, without_file, lost_rows, lost_dirtied, lost_written, lost_writers = _TOTALS.unpack(
+        _, without_file, lost_rows, lost_dirtied, lost_written, lost_writers = _TOTALS.unpack(
             syscalls.map_lookup(self._observed.map_fd("wr_totals"), 0, _TOTALS.size)
         )
         writers = self._read_writers()
