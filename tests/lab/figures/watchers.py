@@ -55,11 +55,13 @@ def _percent(seconds: float, *, is_loaded: bool) -> tuple[float, int]:
         made = [machine.add(f"v{number:02}", **full_status(number)) for number in range(VOLUMES)]
         stack.enter_context(_changing(made, _loaded if is_loaded else _idle))
         dashboard = stack.enter_context(serving(machine))
+        process = dashboard.process
+        assert process is not None, "it is started here"
         watchers = [stack.enter_context(_watching(dashboard)) for _ in range(WATCHERS)]
         time.sleep(_SETTLE_S)
-        before, began, size = _spent_s(dashboard.process.pid), time.monotonic(), sum(map(sum, watchers))
+        before, began, size = _spent_s(process.pid), time.monotonic(), sum(map(sum, watchers))
         time.sleep(seconds)
-        part = (_spent_s(dashboard.process.pid) - before) / (time.monotonic() - began)
+        part = (_spent_s(process.pid) - before) / (time.monotonic() - began)
         return 100 * part, sum(map(sum, watchers)) - size
 
 
