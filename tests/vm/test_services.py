@@ -80,7 +80,8 @@ def test_a_start_returns_when_every_write_is_tracked_and_the_journal_knows_the_v
         assert "controller status" in shown(machine, unit, "StatusText")
         entries = machine.run("journalctl -o json --no-pager PYDBT_VOLUME=data").output.splitlines()
         found = [json.loads(entry) for entry in entries]
-        assert {entry["SYSLOG_IDENTIFIER"] for entry in found} == {unit.removesuffix(".service")}
+        names = {"PYDBT_EVENT" in entry: entry["SYSLOG_IDENTIFIER"] for entry in found}
+        assert names == {False: unit.removesuffix(".service"), True: "pydbt"}, "lines of the log, and events"
         assert any(entry["PRIORITY"] == "6" for entry in found)
     until_applied(booted)
 
