@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from pydbt.core.blocks.dirty_map import CHUNK_BLOCKS, DirtyMap
+from pydbt.core.blocks.layers import Layers
 from pydbt.core.blocks.runs import Runs
 from pydbt.core.seen.heat import Cells, heat_of
-from pydbt.core.blocks.layers import Layers
 from pydbt.core.units import GIB, Geometry
 from pydbt.kernel.bitmaps import Bitmaps
 from pydbt.kernel.pins import MapLayout
