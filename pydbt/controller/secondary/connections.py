@@ -35,6 +35,7 @@ from pydbt.network.tls import NotThePeer, Secure, TlsSocket
 from pydbt.posix.threads import begin
 
 HELLO_S = 10.0
+"""For a stranger's first frame: longer than any handshake over a slow line, and short enough to hold no place for ever."""
 MAX_STRANGERS = 16
 """Peers at the same time that were not sent a WELCOME yet. One more takes the place of one that has waited longest, among
 those of the network with the most (``core.secondary.crowd``): a crowd keeps out only itself."""

@@ -62,6 +62,8 @@ from pydbt.store.target_problem import load_target_problem, save_target_problem
 ARENA_BYTES = 64 * MIB
 REBUILD_S = 1.0
 LONGEST_REBUILD_S = 16.0
+"""The first and the longest rest before a target or a journal that failed is tried again: a full disk has room within seconds, or
+somebody has to come."""
 ENGINE_ANSWER_S = 2.0
 FINISH_S = 20.0
 """A clean stop waits this long until the journal is on the target; the rest is replayed at the next start."""
@@ -159,7 +161,7 @@ class SecondaryService:
                 self._connections.start()
                 warn_of_journal_room(self._options.state_dir, self._options.journal_limit_bytes)
                 _log.info("listening on %s for the primary of %s", self._listening, self._options.target)
-                self._options.manager.ready(f"listening on {self._listening}; 'controller status' says the rest")
+                self._options.manager.ready(f"listening on {self._listening}; 'controller status' tells more")
                 while options is None:
                     self._loop()
                     if self._engine.takeover is None or self._stop_asked:

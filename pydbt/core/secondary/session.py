@@ -135,7 +135,7 @@ class Session:
         if before < self._received:
             return False
         if before > self._received:
-            raise ProtocolError(f"what comes behind sequence {before} came behind {self._received}")
+            raise ProtocolError(f"a frame for the place behind sequence {before} came behind {self._received}")
         if isinstance(frame, NamedMark):
             self._received = frame.sequence
         return True
