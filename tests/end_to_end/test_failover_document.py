@@ -162,7 +162,7 @@ def test_the_lines_of_a_failover_and_of_the_way_back(machines: Machines, control
     machines.running["alpha"].freeze()  # nothing of it is heard any more
     time.sleep(5.5)
     machines.carry_out_all("The primary is lost")
-    assert "as of " in machines.output["promote"] and "is only there, and not known here" in machines.output["promote"]
+    assert "as of " in machines.output["promote"] and "are only there, and not known here" in machines.output["promote"]
     (machines.mnt / "after").write_bytes(b"after" * 100_000)
     (machines.data / "lost").write_bytes(b"lost" * 1_000_000)
     machines.running["alpha"].thaw()

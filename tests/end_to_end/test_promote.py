@@ -191,7 +191,7 @@ def test_a_promotion_says_what_is_lost_and_the_old_primary_learns_of_it_where_it
                 outcome = promote(both)
             assert outcome.code == 0, outcome
             assert "everything that was written there before is here" in outcome.output, outcome
-            assert "is only there, and not known here" in outcome.output, outcome
+            assert "are only there, and not known here" in outcome.output, outcome
             kept = Cluster(tmp_path / "after", second, target=first.path)
             kept.primary_state = both.secondary_state
             try:
