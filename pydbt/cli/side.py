@@ -51,7 +51,8 @@ class Side:
 
     def _with_afterwards(self, role: str, known: RoleRecord) -> Options:
         chosen = self._of_role(role, known)
-        afterwards: Any = self._of_role(OTHER_ROLE[role], known) if self.volume.other else None
+        has_table = self.volume.other or role != self.volume.role
+        afterwards: Any = self._of_role(OTHER_ROLE[role], known) if has_table else None
         return replace(chosen, afterwards=afterwards)
 
     def _of_role(self, role: str, known: RoleRecord) -> Options:
