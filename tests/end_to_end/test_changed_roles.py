@@ -16,7 +16,7 @@ import pytest
 from tests.lab.disks import Device, loop_device
 from tests.lab.identities import socket_address
 from tests.lab.images import assert_identical
-from tests.lab.patience import until
+from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import Controller, Outcome, command, status_of
 
 MIB = 1 << 20
@@ -71,7 +71,7 @@ class Side:
         assert process.alive, self.words()
 
     def until_in_sync(self) -> None:
-        done = self.run("wait", "data", "--timeout", "150")
+        done = self.run("wait", "data", "--timeout", f"{PATIENCE_S:g}", timeout_s=PATIENCE_S + 30)
         assert done.code == 0, f"{done}\n{self.words()}"
 
     def write(self, chance: Random, blocks: int = 5) -> None:
@@ -79,7 +79,7 @@ class Side:
             for _ in range(blocks):
                 disk.seek(chance.randrange(SIZE // BLOCK_BYTES) * BLOCK_BYTES)
                 disk.write(chance.randbytes(BLOCK_BYTES))
-        self.run("wait", "data", "--timeout", "150")
+        self.until_in_sync()
 
 
 class Places:
