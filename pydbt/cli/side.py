@@ -11,6 +11,7 @@ import click
 from pydbt.cli.role_command import RoleCommand
 from pydbt.cli.volume_files import VolumeFile, checked_values, other_values, volumes_folder
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
+from pydbt.controller.registry import is_claimed
 from pydbt.controller.role_record import role_record
 from pydbt.controller.state_dir import check_state_dir
 from pydbt.core.configured.problems import Problem
@@ -51,7 +52,8 @@ class Side:
 
     def _with_afterwards(self, role: str, known: RoleRecord) -> Options:
         chosen = self._of_role(role, known)
-        afterwards: Any = self._of_role(OTHER_ROLE[role], known) if self.volume.other else None
+        has_table = self.volume.other or role != self.volume.role
+        afterwards: Any = self._of_role(OTHER_ROLE[role], known) if has_table else None
         return replace(chosen, afterwards=afterwards)
 
     def _of_role(self, role: str, known: RoleRecord) -> Options:
@@ -63,7 +65,10 @@ class Side:
             values = _completed(values, role, known)
         require_right(self.volume, problems)
         file = self.volume.path if self.volume.path.parent == volumes_folder() else None
-        return replace(command.options_of(values), volume_file=file, hooks=self.hooks)
+        chosen = replace(command.options_of(values), volume_file=file, hooks=self.hooks)
+        if isinstance(chosen, SecondaryOptions):
+            return replace(chosen, fixed_listen=role in (self.volume.role, self.volume.other))
+        return chosen
 
 
 def role_of_state(volume: VolumeFile) -> RoleRecord:
@@ -120,7 +125,8 @@ def require_right(volume: VolumeFile, problems: list[Problem]) -> None:
 def _decided(volume: VolumeFile, known: RoleRecord) -> RoleDecision:
     place = volume.place
     is_image = place is not None and place.is_file()
-    return decide(volume.role, known, named=bool(volume.other), is_image=is_image, file=str(volume.path))
+    is_run = is_claimed(volume.state_dir)
+    return decide(volume.role, known, named=bool(volume.other), is_image=is_image, file=str(volume.path), is_run=is_run)
 
 
 def _completed(values: dict[str, Any], role: str, known: RoleRecord) -> dict[str, Any]:

@@ -209,7 +209,8 @@ class SecondaryOptions:
     ``replay_only`` applies the journal to the target and ends; ``promote`` does so and makes the target a volume of its
     own; ``listen_port`` 0 takes a free port. ``peer`` and ``new_peer_key`` are as of a primary. ``accept_sectors``: logical
     blocks larger than the source's are accepted. ``accept_target``: the state directory may have been kept for another target.
-    ``listener`` listens there already: who changes places takes it in advance. ``manager`` is told that it runs.
+    ``fixed_listen``: its file says the address. ``listener`` listens there already: who changes places takes it in advance.
+    ``manager`` is told that it runs.
     ``until_promoted``: it ends when its replica was promoted; else the same process goes on, in the role that the state
     records then. ``hooks`` and ``volume_file`` are as of a primary. ``afterwards``: how this side is the primary after a
     change of places, where its file says that.
@@ -231,6 +232,7 @@ class SecondaryOptions:
     accept_sectors: bool = False
     accept_target: bool = False
     until_promoted: bool = True
+    fixed_listen: bool = False
     hooks: Hooks = NO_HOOKS
     volume_file: Path | None = None
     listener: Listener | None = field(default=None, compare=False, repr=False)

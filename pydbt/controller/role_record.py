@@ -9,7 +9,7 @@ from pydbt.controller.control import read_saved_status
 from pydbt.core.configured.role import Recorded, RoleRecord, recorded
 from pydbt.core.errors import StateError, UsageError
 from pydbt.core.secondary.open_handover import HandoverStage
-from pydbt.network.address import format_address, parse_address
+from pydbt.network.address import format_address, parse_address, split_address
 from pydbt.store.listen_file import load_listen
 from pydbt.store.open_handover_file import load_open_handover
 from pydbt.store.replica_state import load_record
@@ -58,6 +58,6 @@ def _secondaries(state_dir: Path) -> tuple[str, ...]:
     """Those on record; of a side that took its primary's place and has not run since, that one."""
     state = load_state(state_dir)
     if state is not None and state.secondaries:
-        return tuple(record.address for record in state.secondaries)
+        return tuple(format_address(*split_address(record.address)) for record in state.secondaries)
     handover = load_open_handover(state_dir)
     return (handover.other,) if handover is not None and handover.stage is HandoverStage.PROMOTED else ()

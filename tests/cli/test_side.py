@@ -110,7 +110,7 @@ def test_without_a_second_table_it_waits_where_it_waited_last(machine: Machine) 
     found = machine.side.options()
     assert isinstance(found, SecondaryOptions) and found.listen == ("10.0.0.1", 7799)
     assert found.target == Path("/dev/vda3") and found.insecure and found.volume_file == file
-    assert found.afterwards is None
+    assert found.afterwards is not None and found.afterwards.secondaries == (("10.0.0.2", 7790),), "the way back"
 
 
 @pytest.mark.parametrize("kept", [None, b"\xff\xfe"], ids=["none", "one that cannot be read"])
@@ -150,6 +150,7 @@ def test_a_replica_that_took_over_starts_as_the_primary_of_the_secondary_on_reco
     found = machine.side.options()
     assert isinstance(found, PrimaryOptions) and found.secondaries == (("10.0.0.1", 7790),)
     assert (found.source, found.state_dir, found.insecure) == (Path("/dev/vdb"), machine.state, True)
+    assert found.afterwards is not None and found.afterwards.listen == ("10.0.0.2", 7790), "the way back"
 
 
 def test_the_table_of_the_primary_overrides_the_record(machine: Machine) -> None:

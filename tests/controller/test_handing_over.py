@@ -155,7 +155,7 @@ def with_file(side: Side, port: int) -> None:
     options = side.volume.options
     afterwards = SecondaryOptions(
         options.source, "127.0.0.1", port, options.state_dir, insecure=True, journal_limit_bytes=64 * MIB,
-        volume_file=Path("/etc/pydbt/volumes/data.toml"),
+        volume_file=Path("/etc/pydbt/volumes/data.toml"), fixed_listen=True,
     )  # fmt: skip
     side.volume.options = replace(options, volume_file=afterwards.volume_file, afterwards=afterwards, compress=True)
 
@@ -186,6 +186,11 @@ def test_an_address_that_is_not_the_file_s_is_refused_because_it_is_forgotten_at
     with_file(side, port)
     side.refused(UsageError, "127.0.0.1:1", f"127.0.0.1:{port}", "data.toml", "leave --listen out")
     side.switch(f"127.0.0.1:{port}").give_up(PydbtError("stopped"))
+    another = free_port()
+    side.volume.options = replace(
+        side.volume.options, afterwards=replace(side.volume.options.afterwards, fixed_listen=False)
+    )
+    side.switch(f"127.0.0.1:{another}").give_up(PydbtError("where it was before, and no file says it"))
 
 
 def test_a_decision_for_once_is_not_taken_again_on_the_way_back(side: Side) -> None:

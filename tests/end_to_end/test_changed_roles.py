@@ -16,7 +16,7 @@ import pytest
 from tests.lab.disks import Device, loop_device
 from tests.lab.identities import socket_address
 from tests.lab.images import assert_identical
-from tests.lab.patience import until
+from tests.lab.patience import PATIENCE_S, until
 from tests.lab.programs import Controller, Outcome, command, status_of
 
 MIB = 1 << 20
@@ -43,8 +43,17 @@ class Side:
         return self._process
 
     def end(self) -> None:
+        """As its unit is stopped: programs stay, and track."""
         if self._process is not None and self._process.alive:
             assert self._process.terminate() == 0, self.words()
+
+    def down(self) -> None:
+        """For good. A side that only answers its old primary has nothing that could be asked."""
+        self.run("down", "data")
+        if self._process is not None:
+            if self._process.alive and not self.status():
+                self._process.process.terminate()
+            self._process.wait()
 
     def run(self, *words: object, timeout_s: float = 200) -> Outcome:
         return command(*words, timeout_s=timeout_s, **self.environment)
@@ -62,7 +71,7 @@ class Side:
         assert process.alive, self.words()
 
     def until_in_sync(self) -> None:
-        done = self.run("wait", "data", "--timeout", "150")
+        done = self.run("wait", "data", "--timeout", f"{PATIENCE_S:g}", timeout_s=PATIENCE_S + 30)
         assert done.code == 0, f"{done}\n{self.words()}"
 
     def write(self, chance: Random, blocks: int = 5) -> None:
@@ -70,7 +79,7 @@ class Side:
             for _ in range(blocks):
                 disk.seek(chance.randrange(SIZE // BLOCK_BYTES) * BLOCK_BYTES)
                 disk.write(chance.randbytes(BLOCK_BYTES))
-        self.run("wait", "data", "--timeout", "150")
+        self.until_in_sync()
 
 
 class Places:
@@ -101,8 +110,7 @@ class Places:
 
     def same(self, when: str) -> None:
         for side in (self.alpha, self.beta):
-            side.run("down", "data")
-            side.end()
+            side.down()
         assert_identical(self.alpha.device.path, self.beta.device.path, SIZE, when)
 
 
@@ -115,8 +123,7 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side]]:
         second = stack.enter_context(loop_device(tmp_path / "beta", SIZE))
         both = Side(tmp_path / "alpha", first, "run"), Side(tmp_path / "beta", second, "secondary")
         for side in both:
-            stack.callback(side.end)
-            stack.callback(side.run, "down", "data")
+            stack.callback(side.down)
         yield both
 
 
@@ -159,7 +166,7 @@ def test_after_a_promotion_the_unit_of_the_replica_is_the_primary_and_the_demote
 ) -> None:
     both = Places(*sides, with_tables=True)
     alpha, beta = sides
-    assert alpha.run("down", "data").code == 0
+    alpha.down()
     done = beta.run("promote", "data")
     assert done.code == 0, f"{done}\n{beta.words()}"
     beta.until_role("primary")
@@ -188,8 +195,7 @@ def test_a_demoted_side_that_knows_no_address_is_refused_and_one_line_in_its_fil
 ) -> None:
     Places(*sides, with_tables=False)
     alpha, beta = sides
-    assert alpha.run("down", "data").code == 0
-    alpha.end()
+    alpha.down()
     assert beta.run("promote", "data").code == 0
     until(lambda: beta.status() == {}, "it answers its old primary, and replicates nothing")
     told = beta.run("status", "data")

@@ -260,10 +260,11 @@ def _listen_address(options: PrimaryOptions, peer: Peer, asked: str | None) -> t
 
     UsageError for another one than in the file, at which it would wait after a restart, and nobody would connect.
     """
-    known = options.afterwards.listen if options.afterwards is not None else None
+    after = options.afterwards
+    known = after.listen if after is not None else None
     if asked:
         address = parse_address(asked)
-        if known is not None and options.volume_file is not None and address != known:
+        if known is not None and after is not None and after.fixed_listen and address != known:
             raise UsageError(
                 f"--listen {asked} is not {format_address(*known)}, at which this side waits after a restart by "
                 f"{options.volume_file}: leave --listen out, or write this address there and start 'controller run' again"

@@ -91,9 +91,11 @@ class RoleDecision:
     lacks: str = ""
 
 
-def decide(by_file: str, known: RoleRecord, *, named: bool, is_image: bool, file: str) -> RoleDecision:
+def decide(
+    by_file: str, known: RoleRecord, *, named: bool, is_image: bool, file: str, is_run: bool = False
+) -> RoleDecision:
     """How a side starts. ``named``: ``file`` has a table for the other role, too. ``is_image``: its device is an image file,
-    which is nobody's SOURCE."""
+    which is nobody's SOURCE. ``is_run``: another process of this machine is the primary of it already."""
     role = known.role(by_file)
     if role == by_file:
         return RoleDecision(StartAs.PRIMARY if role == PRIMARY else StartAs.SECONDARY)
@@ -103,7 +105,7 @@ def decide(by_file: str, known: RoleRecord, *, named: bool, is_image: bool, file
         return RoleDecision(
             StartAs.REFUSE, _lacks(known, role, file, "this machine, at which it waits for its primary")
         )
-    if is_image:
+    if is_image or is_run:
         return RoleDecision(StartAs.ANSWER)
     if named or known.secondaries:
         return RoleDecision(StartAs.PRIMARY)

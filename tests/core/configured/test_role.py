@@ -94,6 +94,12 @@ def test_an_image_file_that_was_promoted_is_nobody_s_source() -> None:
         assert decided(SECONDARY, known, named=True, is_image=True) == RoleDecision(StartAs.ANSWER)
 
 
+def test_what_another_process_runs_already_is_left_to_it_and_its_old_primary_is_answered() -> None:
+    """A person has started it with its device, as after a failover by hand."""
+    known = replace(TOOK, secondaries=("10.0.0.1:7790",))
+    assert decide(SECONDARY, known, named=True, is_image=False, file=FILE, is_run=True) == RoleDecision(StartAs.ANSWER)
+
+
 def test_the_state_of_a_volume_makes_no_primary_of_what_a_file_calls_a_replica() -> None:
     """Somebody wrote that file anew; the start as a secondary is refused, because the state is that of a primary."""
     assert decided(SECONDARY, RoleRecord(Recorded.VOLUME), named=True) == RoleDecision(StartAs.SECONDARY)
