@@ -163,6 +163,8 @@ def test_random_logs_are_told_as_by_a_plain_reading(seed: int) -> None:
             size_bytes=chance.choice((32768, 32768, 65536, 16384)),
             order=chance.choice("<<<>"),
             sector=chance.choice((0, 0, 200)),
+            cycle=chance.choice((3, 3, 3, (1 << 30) - 3, (1 << 31) - 2, 0xFFFFFF00)),
+            tail=chance.choice((3 << 32, 3 << 32, (1 << 64) - 1)),
         )
         both = BothWays(built)
         writes = disturbed(streams(built, chance), chance)
