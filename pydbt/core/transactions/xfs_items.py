@@ -172,12 +172,13 @@ def runs_of_formats(words: Words, begins: Integers, lengths: Words, volume: XfsV
     sectors = words.take(at + 1, mode="clip").astype(np.int64) << 32
     sectors |= words.take(at, mode="clip")
     counts = np.where(is_buffer, second >> 16, words.take(at + 2, mode="clip")).astype(np.int64)
-    names = lengths >= _LEAST_BYTES.take(kinds)
-    for place in np.flatnonzero(names & (kinds == _NEW_INODES - FIRST_KIND)).tolist():
+    is_new = kinds == _NEW_INODES - FIRST_KIND
+    names = (lengths >= _LEAST_BYTES.take(kinds)) & (is_new | (counts < _MAX_COUNT))
+    for place in np.flatnonzero(names & is_new).tolist():
         begin = int(begins[place])
         run = _run_of_new_inodes(words[begin : begin + 6].tobytes(), volume)
         sectors[place], counts[place] = run if run[0] < _MAX_SECTOR else (-1, 0)
-    names &= (sectors >= 0) & (sectors < _MAX_SECTOR) & (counts > 0) & (counts < _MAX_COUNT)
+    names &= (sectors >= 0) & (sectors < _MAX_SECTOR) & (counts > 0)
     runs = np.empty((len(begins), 2), np.int64)
     np.multiply(sectors, SECTOR_BYTES, out=runs[:, 0])
     np.multiply(counts, SECTOR_BYTES, out=runs[:, 1])

@@ -81,17 +81,18 @@ def items(built: XfsBuilder, chance: random.Random, count: int) -> list[list[byt
     """Items of all kinds, few of which are damaged."""
     order, sector = built.order, chance.randrange(1 << 30)
     quota = [struct.pack(f"{order}HHIqiI", 0x123D, 2, 0, sector, 8, 0), b"q" * 104]
-    new = [struct.pack(f"{order}HH", 0x123F, 1) + struct.pack(">6I", 1, chance.randrange(1 << 32), 64, 512, 8, 9)]
+    new = [struct.pack(f"{order}HH", 0x123F, 1) + struct.pack(">6I", 1, 77, 64, 512, chance.choice((8, 1 << 31)), 9)]
     old = [struct.pack(f"{order}HHIHHQ16xqii", 0x123B, 2, 1, 0, 0, 131, sector, 8, 0), b"C" * 96]
     intent = [struct.pack(f"{order}HHIQ", chance.choice((0x1236, 0x1249, 0x1777)), 1, 0, 5)]
     odd = [struct.pack(f"{order}HH", 0x123C, chance.choice((0, 1, 3, 2))), bytes(chance.choice((0, 2, 40)))]
+    wide = [struct.pack(f"{order}HHIqiI", 0x123D, 1, 0, *chance.choice(((-8, 8), (8, -8), (1 << 60, 8), (8, 8))), 0)]
     kinds = [
         built.buffer(sector, chance.choice((8, 0, 32))),
         built.buffer(sector, 8, flags=chance.choice((0, 2))),
         built.inode(sector, 32),
         [built.inode(sector, 32)[0], b"I" * 176, chance.randbytes(4 * chance.randrange(30))],
         [built.buffer(sector, 8, regions=3)[0], chance.randbytes(128), struct.pack("<IIBBH", 7, 0, 0x69, 2, 0) * 9],
-        quota, new, old, intent,
+        quota, new, old, intent, wide,
     ]  # fmt: skip
     if chance.random() < 0.02:
         kinds = [odd, [b"ab"]]
@@ -163,6 +164,8 @@ def test_random_logs_are_told_as_by_a_plain_reading(seed: int) -> None:
             size_bytes=chance.choice((32768, 32768, 65536, 16384)),
             order=chance.choice("<<<>"),
             sector=chance.choice((0, 0, 200)),
+            cycle=chance.choice((3, 3, 3, (1 << 30) - 3, (1 << 31) - 2, 0xFFFFFF00)),
+            tail=chance.choice((3 << 32, 3 << 32, (1 << 64) - 1)),
         )
         both = BothWays(built)
         writes = disturbed(streams(built, chance), chance)
