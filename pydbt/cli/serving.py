@@ -37,6 +37,7 @@ from pydbt.network.address import check_plain_tcp, unix_path, unreachable_name
 from pydbt.network.listen import listen as listen_at
 from pydbt.network.local import check_local, remove_socket
 from pydbt.network.tls import load_identity
+from pydbt.posix.ownership import is_readable_by_all
 from pydbt.posix.privileges import forbid_core_dumps
 from pydbt.posix.service_manager import NO_MANAGER, ServiceManager
 from pydbt.store.replica_state import load_record
@@ -117,6 +118,11 @@ def check_secondary(options: SecondaryOptions, only_check: bool = True) -> None:
         _check_identity(options.identity, only_check)
     if words := unreachable_name(host, port):
         _log.warning("--listen %s", words)
+    if is_readable_by_all(options.target):
+        _log.warning(
+            "TARGET %s may be read by every user of this machine, with all that is on the volume: run chmod go-r on it",
+            options.target,
+        )
     if options.listener is None and (port or unix_path(host) is not None):
         # An address in use must be found before an image or a state directory is made.
         listener = listen_at(host, port)

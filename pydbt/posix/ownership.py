@@ -199,6 +199,16 @@ def way_intruder(path: str | os.PathLike[str], remedy: str = ELSEWHERE, *, whole
     return ""
 
 
+def is_readable_by_all(path: Path) -> bool:
+    """Whether every user of the machine may read a regular file, and has a way to it."""
+    try:
+        status = os.stat(path)
+        way = all(os.stat(folder).st_mode & stat.S_IXOTH for folder in Path(os.path.realpath(path)).parents)
+    except OSError:
+        return False
+    return way and stat.S_ISREG(status.st_mode) and bool(status.st_mode & stat.S_IROTH)
+
+
 def _who_else_writes(folder: str, status: os.stat_result, remedy: str) -> str:
     """Who else may rename what is in a folder. In a sticky one, as /tmp, everybody only what is his own."""
     if status.st_mode & stat.S_ISVTX:

@@ -18,6 +18,7 @@ from pydbt.kernel import pins
 from pydbt.posix.files import try_lock
 from tests.lab.disks import image
 from tests.lab.identities import make_identities
+from tests.lab.nobody import reachable_folder
 from tests.lab.programs import command
 
 NOBODY, MIB = 65534, 1 << 20
@@ -165,6 +166,17 @@ def test_a_lock_that_anybody_who_may_read_can_take_keeps_nobody_out(
         for descriptor in theirs:
             os.close(descriptor)
     pki.revoke_key(authority, "alpha")
+
+
+def test_an_image_that_every_user_may_read_is_used_with_a_warning(tmp_path: Path) -> None:
+    with reachable_folder() as folder:
+        options = ("--listen", f"unix:{folder}/s", "--state", folder / "state", "--check")
+        for place, mode, is_told in ((folder, 0o644, True), (folder, 0o640, False), (tmp_path, 0o644, False)):
+            target = image(place / "t.img", MIB)
+            target.chmod(mode)
+            done = command("secondary", target, *options)
+            told = f"TARGET {target} may be read by every user of this machine" in done.errors
+            assert done.code == 0 and told == is_told, done
 
 
 def test_the_folder_of_the_registry_must_be_roots(theirs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
