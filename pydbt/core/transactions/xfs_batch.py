@@ -69,7 +69,9 @@ _SUM_WORD = SUM_OFFSET // _WORD
 _CYCLES_WORD, _MORE_CYCLES_WORD = CYCLES_OFFSET // _WORD, MORE_CYCLES_OFFSET // _WORD
 _MARK_MASK = np.uint32(0xFFFF00FF)  # of the third word of an operation: all but its flags
 _KIND_SHIFT = 32
-_MAX_CYCLE = 1 << 30  # no log lives that long; log sequence numbers up to there are whole numbers of 64 bits with a sign
+_MAX_CYCLE = (
+    1 << 30
+)  # no log lives that long; log sequence numbers up to there are whole numbers of 64 bits with a sign
 MAX_ROOM_BYTES = KIB * 640
 _MAX_KINDS = 8  # of records in a batch
 _WORDS_AT_ONCE = 16_384  # what is made of them stays in the processor's cache
