@@ -27,7 +27,7 @@ from pydbt.core.units import MIB, SECTOR_BYTES, Buffer
 NO_FOOTING = "the log was joined in its middle: it is understood behind its next commit"
 _AT_ONCE = 2048
 """Writes to the log. A batch may have eight times as many, and what is made for each would take more room than what is kept."""
-_WORTH_AT_ONCE = 16
+_WORTH_AT_ONCE = 10
 """Records of XFS: of fewer one after the other is as quick."""
 _MUCH_KEPT_BYTES = MIB
 """With more than that of records that have come in part or wait for others, there is no room for more of them at once."""
