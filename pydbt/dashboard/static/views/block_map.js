@@ -54,7 +54,7 @@ export class BlockMap extends View {
         ),
         el(
           "div",
-          { class: "panel map-side" },
+          { class: "panel map-side", tabindex: "0", role: "region", "aria-label": "What this part consists of" },
           el("h3", {}, "In this part"),
           el(
             "table",
