@@ -169,7 +169,9 @@ instead(
 instead(
     "the secondary is told to take over by one that is still the primary", handing_over, "demote", lambda *_, **__: None
 )
-instead("a side that gives its place away has written down where it listens", handing_over, "save_listen", lambda *_: None)
+instead(
+    "a side that gives its place away has written down where it listens", handing_over, "save_listen", lambda *_: None
+)
 
 
 def _zeroed_first(right: Callable, self: EffectRunner, number: int | None, effect: ev.Effect) -> list:
