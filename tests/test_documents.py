@@ -420,12 +420,8 @@ def test_the_parts_of_a_key_of_the_status_are_documented() -> None:
 def test_the_keys_of_a_secondary_s_status_are_documented_and_no_others() -> None:
     made = {field.name for field in fields(SecondaryServiceReport)} - {"replica", "transactions"}
     made |= {field.name for part in (ReplicaStatus, ReplicaTransactions) for field in fields(part)}
-    assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made | {
-        "running",
-        "user",
-        "cluster",
-        "role_differs",
-    }
+    made |= {"running", "user", "cluster", "role_differs"}
+    assert keys_in(sections_of(REFERENCE / "status.md")["Of a secondary"]) == made
 
 
 @cache
