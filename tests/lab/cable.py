@@ -100,9 +100,8 @@ class Cable:
 
     def throttle(self, rate_bytes_per_s: int) -> None:
         """From here to the namespace this much passes at most; the rest waits, as behind a slow line."""
-        with IPRoute() as here:
-            near = here.link_lookup(ifname=self.near)[0]
-            here.tc("add", "tbf", near, 0x10000, rate=rate_bytes_per_s, burst=64 << 10, latency="100ms")
+        words = ("tbf", "rate", f"{rate_bytes_per_s}bps", "burst", 64 << 10, "latency", "100ms")  # bps: bytes
+        run("tc", "qdisc", "add", "dev", self.near, "root", *words)
 
     def unthrottle(self) -> None:
         run("tc", "qdisc", "del", "dev", self.near, "root")
