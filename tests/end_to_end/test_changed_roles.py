@@ -79,7 +79,6 @@ class Side:
             for _ in range(blocks):
                 disk.seek(chance.randrange(SIZE // BLOCK_BYTES) * BLOCK_BYTES)
                 disk.write(chance.randbytes(BLOCK_BYTES))
-        self.until_in_sync()
 
 
 class Places:
