@@ -25,6 +25,7 @@ SLOW = (
     "test_boot.py",
     "test_targets.py",
     "test_observing.py",
+    "test_changed_roles.py",
 )
 collect_ignore = [] if FULL else list(SLOW)
 
