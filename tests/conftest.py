@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +25,18 @@ def no_entry_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     from tests.lab.entries import forget_below  # only here: tests of decisions do without the product's other rooms
 
     forget_below(folder)
+
+
+@pytest.fixture(autouse=True)
+def signals_are_heard_as_before() -> Iterator[None]:
+    """A part of the program that runs in the process of its test takes Ctrl-C for itself; the next test, and a lane, need it."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
