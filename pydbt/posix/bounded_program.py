@@ -98,7 +98,7 @@ class _Kept:
 
     def __init__(self, command: Sequence[str], environment: dict[str, bytes]) -> None:
         """OSError, ValueError."""
-        self.status, self.failure, self._group = -1, -1, 0
+        self.status, self.failure, self._group, self._began = -1, -1, 0, False
         self._told, told = os.pipe()
         limits = ",".join(f"{kind}={number}" for kind, number in LIMITS)
         try:
@@ -118,7 +118,7 @@ class _Kept:
     def begin(self, stop: threading.Event) -> None:
         """Wait until the program is there, or cannot be."""
         deadline = time.monotonic() + START_S
-        while not self._group and self.failure < 0 and not stop.is_set() and time.monotonic() < deadline:
+        while not self._began and self.failure < 0 and not stop.is_set() and time.monotonic() < deadline:
             if not self._look(_SLICE_S):
                 return
 
@@ -140,8 +140,10 @@ class _Kept:
         lines = os.read(self._told, _READ_BYTES).decode()  # a line is written at once, and a pipe keeps it whole
         for word, _, number in (line.partition(" ") for line in lines.splitlines()):
             match word:
-                case "began":
+                case "group":
                     self._group = int(number)
+                case "began":
+                    self._began = True
                 case "ended":
                     self.status = int(number)
                 case "failed":

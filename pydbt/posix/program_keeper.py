@@ -4,8 +4,9 @@ Whatever a process below this one forks, and in whatever session that is, this o
 
     python3 -I -S program_keeper.py REPORT LIMITS COMMAND...
 
-The descriptor REPORT is told, a line each, ``began PID`` or ``failed ERRNO``, and then ``ended STATUS``, as of wait(2). LIMITS
-are those of setrlimit(2): ``KIND=NUMBER,...``. It ends when nothing is left below it.
+The descriptor REPORT is told, a line each: ``group PID`` before the program can do anything, ``began PID`` or ``failed ERRNO``,
+and then ``ended STATUS``, as of wait(2). LIMITS are those of setrlimit(2): ``KIND=NUMBER,...``. It ends when nothing is left
+below it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,30 @@ def _bound(limits: str) -> None:
         score.write("0")
 
 
+def _start(report: int, command: list[str], environment: dict[bytes, bytes]) -> int:
+    """The process of the program, in a session of its own. OSError when it cannot be started."""
+    failed, tell_failed = os.pipe()
+    if (program := os.fork()) == 0:
+        try:
+            os.setsid()
+            for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+                signal.signal(number, signal.SIG_DFL)
+            # The program itself tells it: what it does first may be to kill its keeper.
+            _tell(report, "group", os.getpid())
+            os.execvpe(command[0], command, environment)
+        except OSError as error:
+            os.write(tell_failed, str(error.errno or 0).encode())
+        finally:
+            os._exit(127)
+    os.close(tell_failed)
+    with open(failed, "rb") as pipe:
+        why = int(pipe.read() or b"-1")
+    if why >= 0:
+        os.waitpid(program, 0)
+        raise OSError(why, os.strerror(why))
+    return program
+
+
 def main(words: list[str]) -> None:
     report, limits, *command = int(words[0]), words[1], *words[2:]
     os.set_inheritable(report, False)
@@ -41,11 +66,10 @@ def main(words: list[str]) -> None:
         _tell(report, "failed", ctypes.get_errno())
         return
     _bound(limits)
-    # What Python itself has changed: two signals that it ignores, and a variable where there is no locale (PEP 538).
-    ignored = (signal.SIGPIPE, signal.SIGXFSZ)
+    # Python itself sets this variable where there is no locale (PEP 538).
     given = {name: value for name, value in os.environb.items() if name != b"LC_CTYPE"}
     try:
-        program = os.posix_spawnp(command[0], command, given, setsid=True, setsigdef=ignored)
+        program = _start(report, command, given)
     except OSError as error:
         _tell(report, "failed", error.errno or 0)
         return

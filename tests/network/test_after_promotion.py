@@ -202,7 +202,7 @@ def test_a_second_one_is_refused_and_one_without_a_socket_still_tells(side: Side
     again = Controller(side.folder / "again", ["secondary", "data"], side.state, prefix=side.prefix)
     side.end_with(again)
     until(lambda: side.told() == f.SUPERSEDED or not again.alive, "the old primary is told")
-    assert "'controller down' does not reach this process" in again.words()
+    until(lambda: "'controller down' does not reach this process" in again.words(), "its log names the command")
     assert again.terminate() == 0, again.words()
 
 

@@ -21,6 +21,7 @@ from pydbt.controller.control import ControlServer
 from pydbt.controller.former_secondary import former_socket
 from pydbt.controller.options import SecondaryOptions
 from pydbt.controller.registry import is_claimed, is_secondary_running
+from pydbt.controller.secondary.asked_to_end import end_by_signals
 from pydbt.controller.secondary.connections import Connections
 from pydbt.core.errors import BusyError, MachineError, StateError, UsageError
 from pydbt.core.protocol.frames import Refuse
@@ -183,9 +184,7 @@ class _Stop:
 
 def _stopped_by_signals() -> _Stop:
     stop = _Stop()
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.ask())
+    end_by_signals(stop.ask)
     return stop
 
 

@@ -31,6 +31,7 @@ from pydbt.controller.expiry import identity_report, read_again, tell_expiry
 from pydbt.controller.journal_room import warn_of_journal_room
 from pydbt.controller.options import PrimaryOptions, SecondaryOptions
 from pydbt.controller.public_status import public_server
+from pydbt.controller.secondary.asked_to_end import end_by_signals
 from pydbt.controller.secondary.beginning import make_image, require_place
 from pydbt.controller.secondary.connections import Connections
 from pydbt.controller.secondary.engine import Engine, PersistFailed, watch_of
@@ -488,9 +489,8 @@ def run_secondary(options: SecondaryOptions) -> int | PrimaryOptions | Secondary
         check_plain_tcp(options.listen_host, options.insecure)
     sys.setswitchinterval(SWITCH_S)
     service = SecondaryService(options)
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: service.stop())
-        if options.identity is not None:  # on a terminal too (tmux, screen); without one it ends nothing
-            signal.signal(signal.SIGHUP, lambda *_: service.reload())
+    end_by_signals(service.stop, first=True)
+    if options.identity is not None and threading.current_thread() is threading.main_thread():
+        # On a terminal too (tmux, screen); without an identity it ends nothing.
+        signal.signal(signal.SIGHUP, lambda *_: service.reload())
     return service.run()
