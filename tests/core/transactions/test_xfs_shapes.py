@@ -1,4 +1,4 @@
-"""Shapes of records: only so many are kept, and none of a large record."""
+"""Shapes of records: a few dozen are kept, and none of a large record."""
 
 from __future__ import annotations
 
