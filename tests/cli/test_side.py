@@ -263,25 +263,19 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("command", ["run", "secondary"])
-def test_either_command_serves_a_demoted_volume_as_the_secondary(
-    machine: Machine, served: list[Any], command: str
+@pytest.mark.parametrize("kind", [SecondaryOptions, PrimaryOptions], ids=["demoted volume", "promoted replica"])
+def test_either_command_serves_a_side_in_the_role_that_its_state_records(
+    machine: Machine, served: list[Any], command: str, kind: type[PrimaryOptions | SecondaryOptions]
 ) -> None:
-    machine.write(RUN, AND_SECONDARY)
-    machine.demoted()
+    if kind is SecondaryOptions:
+        machine.write(RUN, AND_SECONDARY)
+        machine.demoted()
+    else:
+        machine.write(REPLICA, AND_RUN)
+        machine.promoted()
     assert machine.run(command, "data").code == 0
     ((options, by_state),) = served
-    assert isinstance(options, SecondaryOptions) and by_state
-
-
-@pytest.mark.parametrize("command", ["run", "secondary"])
-def test_either_command_serves_a_promoted_replica_as_the_primary(
-    machine: Machine, served: list[Any], command: str
-) -> None:
-    machine.write(REPLICA, AND_RUN)
-    machine.promoted()
-    assert machine.run(command, "data").code == 0
-    ((options, by_state),) = served
-    assert isinstance(options, PrimaryOptions) and by_state
+    assert isinstance(options, kind) and by_state
 
 
 def test_the_command_of_a_role_that_neither_file_nor_state_has_is_refused(machine: Machine, served: list[Any]) -> None:

@@ -32,7 +32,7 @@ def test_this_program_hears_them_as_before() -> None:
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
-def test_a_signal_to_the_group_of_this_program_does_not_reach_it(tmp_path: Path) -> None:
+def test_a_signal_to_the_group_of_this_program_does_not_reach_it() -> None:
     done = run_tool(["sh", "-c", "ps -o sid= -p $$; echo $$"], "", NOTHING, 60)
     session, number = done.stdout.split()
     assert session == number
